@@ -1,0 +1,31 @@
+# Language level, warnings and sanitizers of every target of the project.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2")
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+add_library(moerl_options INTERFACE)
+# Contraction off: a multiply-add is fused where the source says so and nowhere else, or the
+# instruction levels would not give the same bits.
+target_compile_options(moerl_options INTERFACE -Wall -Wextra -Werror -ffp-contract=off
+                                               -fno-math-errno -Wno-missing-field-initializers)
+if(MOERL_SANITIZE STREQUAL "address")
+  target_compile_options(moerl_options INTERFACE -fsanitize=address,undefined
+                                                 -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  target_link_options(moerl_options INTERFACE -fsanitize=address,undefined)
+elseif(MOERL_SANITIZE STREQUAL "thread")
+  target_compile_options(moerl_options INTERFACE -fsanitize=thread -fno-omit-frame-pointer -g1)
+  target_link_options(moerl_options INTERFACE -fsanitize=thread)
+elseif(MOERL_SANITIZE)
+  message(FATAL_ERROR "MOERL_SANITIZE is '${MOERL_SANITIZE}', expected empty, address or thread")
+endif()

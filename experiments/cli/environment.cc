@@ -1,0 +1,42 @@
+#include "experiments/cli/environment.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <cstdlib>
+
+namespace moerl::cli {
+
+Isa isa_from_environment() {
+  const char* name = std::getenv("MOERL_ISA");
+  return name == nullptr || *name == '\0' ? detect_isa() : parse_isa(name);
+}
+
+int num_threads(int64_t requested) {
+  if (requested > 0) return static_cast<int>(requested);
+  cpu_set_t cores;
+  if (::sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+  return CPU_COUNT(&cores);
+}
+
+// Blocked before any thread starts, so that every thread inherits the mask and only wait() sees the
+// signal.
+SignalWaiter::SignalWaiter() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+void SignalWaiter::wait() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  int signal = 0;
+  ::sigwait(&set, &signal);
+}
+
+}  // namespace moerl::cli

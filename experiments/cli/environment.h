@@ -1,0 +1,23 @@
+#pragma once
+#include <cstdint>
+
+#include "kernels/isa.h"
+
+namespace moerl::cli {
+
+/// The instruction level that MOERL_ISA names, else the machine's highest.
+/// @throws std::invalid_argument for an unknown name or one that the machine lacks.
+Isa isa_from_environment();
+
+/// `requested` threads, or as many as this process may use cores if it is 0.
+int num_threads(int64_t requested);
+
+/// Turns SIGINT and SIGTERM into something to wait for. To be made before any thread is started.
+class SignalWaiter {
+ public:
+  SignalWaiter();
+  /// Blocks until a signal comes.
+  void wait();
+};
+
+}  // namespace moerl::cli

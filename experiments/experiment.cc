@@ -1,0 +1,183 @@
+#include "experiments/experiment.h"
+
+#include <chrono>
+
+#include "common/check.h"
+#include "common/rng.h"
+#include "experiments/evaluation/evaluator.h"
+#include "experiments/report.h"
+#include "experiments/stages/grpo_metrics.h"
+#include "experiments/stages/stage.h"
+#include "policy/weights_io.h"
+
+namespace moerl {
+namespace {
+
+TaskData load_checked_task(const Recipe& recipe) {
+  TaskData task = load_task(recipe.task, recipe.directory, static_cast<uint64_t>(recipe.seed));
+  if (task.train.empty()) throw ConfigError("the task has no training rows");
+  for (const StageConfig& stage : recipe.stages)
+    if (stage.type == "sft" && task.demonstrations.empty())
+      throw ConfigError(
+          concat("stage ", stage.name, " needs demonstrations and the task has none"));
+  return task;
+}
+
+}  // namespace
+
+int64_t num_stage_steps(const StageConfig& stage, const TaskData& task) {
+  if (stage.type == "grpo") return stage.total_training_steps;
+  const int64_t rows = static_cast<int64_t>(task.demonstrations.size()) * stage.sft.total_epochs;
+  return std::max<int64_t>(rows / stage.sft.train_batch_size, 1);
+}
+
+Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int num_threads,
+                       Isa isa, Progress& progress)
+    : recipe_(std::move(recipe)),
+      task_(load_checked_task(recipe_)),
+      tokenizer_(load_tokenizer(recipe_, task_, load_model_config(recipe_))),
+      progress_(progress),
+      ctx_(num_threads, isa),
+      directory_(run_path, recipe_.to_yaml(), recipe_.trainer.resume_mode) {
+  policy_ = make_policy(recipe_, tokenizer_.tokenizer);
+  policy_->enable_gradients();
+  optimizer_ = std::make_unique<AdamW>(policy_->parameters(), OptimConfig{});
+  if (const auto checkpoint = directory_.newest_checkpoint()) {
+    resume_from(*checkpoint);
+  } else {
+    load_weights_of_recipe();
+  }
+  policy_->pack(ctx_);
+  // Step 0 is the evaluation before training; it is logged anew unless a checkpoint lies behind it.
+  const int64_t logged_until = resumed_ ? state_.global_step : -1;
+  metrics_ = std::make_unique<MetricsLog>(directory_.path(), logged_until);
+  if (recipe_.trainer.log_samples)
+    samples_ = std::make_unique<SampleStore>(directory_.path() / "samples.sqlite", logged_until);
+  fleet_ = std::make_unique<Fleet>(recipe_, ctx_, *policy_);
+  generator_ = std::make_unique<Generator>(
+      fleet_->workers(), fleet_->rewards(), tokenizer_.tokenizer,
+      recipe_.reward.verifier.empty() ? task_.verifier : recipe_.reward.verifier,
+      recipe_.reward.options);
+}
+
+Experiment::~Experiment() = default;
+
+void Experiment::load_weights_of_recipe() {
+  if (recipe_.model.path.empty()) {
+    policy_->init_weights(seed_for("init"));
+  } else {
+    load_weights(ctx_, *policy_, recipe_.resolve(recipe_.model.path));
+  }
+}
+
+void Experiment::resume_from(const std::filesystem::path& checkpoint) {
+  state_ = RunDirectory::read_state(checkpoint);
+  check(state_.stage <= static_cast<int64_t>(recipe_.stages.size()), checkpoint.string(),
+        ": stage is ", state_.stage, ", the recipe has ", recipe_.stages.size());
+  load_weights(ctx_, *policy_, checkpoint);
+  optimizer_->load(checkpoint / "optimizer.safetensors");
+  if (std::filesystem::exists(checkpoint / "reference"))
+    resumed_reference_ = checkpoint / "reference";
+  resumed_ = true;
+  progress_.note(concat("resuming from ", checkpoint.string()));
+}
+
+uint64_t Experiment::seed_for(const std::string& purpose) const {
+  return mix64(static_cast<uint64_t>(recipe_.seed) ^ mix64(hash64(purpose)));
+}
+
+std::vector<int32_t> Experiment::encode_prompt(const PromptRow& row) const {
+  return tokenizer_.tokenizer.encode(row.prompt);
+}
+
+Generator& Experiment::generator() {
+  fleet_->publish(*policy_, state_.policy_version);
+  return *generator_;
+}
+
+void Experiment::run() {
+  if (!resumed_ && recipe_.val.before_train) {
+    StepMetrics before{.step = 0, .stage = "initial", .values = {}};
+    evaluate(before.stage, before.values);
+    metrics_->add(before);
+  }
+  while (state_.stage < static_cast<int64_t>(recipe_.stages.size())) {
+    const StageConfig& stage = recipe_.stages[static_cast<size_t>(state_.stage)];
+    if (state_.stage_step == 0)
+      optimizer_->reset(stage.type == "sft" ? stage.sft.optim : stage.actor.optim);
+    else
+      optimizer_->set_config(stage.type == "sft" ? stage.sft.optim : stage.actor.optim);
+    progress_.begin_stage(stage.name, state_.stage_step, num_stage_steps(stage, task_));
+    if (stage.type == "sft") {
+      run_sft_stage(*this, stage);
+    } else {
+      run_grpo_stage(*this, stage);
+    }
+    resumed_reference_.clear();
+  }
+  write_report(directory_.path(), recipe_, metrics_->history(), samples_.get());
+  progress_.note(results_table(recipe_, metrics_->history()));
+  progress_.note(concat("run directory: ", directory_.path().string(),
+                        " (report.html, metrics.jsonl, ",
+                        "tensorboard/, samples.sqlite, checkpoints/)"));
+}
+
+void Experiment::finish_step(const StageConfig& stage, std::map<std::string, double> metrics,
+                             const std::string& numbers, int64_t stage_steps,
+                             const Transformer* reference) {
+  ++state_.global_step;
+  ++state_.stage_step;
+  const bool last = state_.stage_step == stage_steps;
+  const auto is_due = [&](int64_t freq) {
+    return last || (freq > 0 && state_.stage_step % freq == 0);
+  };
+  progress_.step_done(state_.stage_step, numbers);
+  if (is_due(recipe_.trainer.test_freq)) evaluate(stage.name, metrics);
+  metrics_->add({.step = state_.global_step, .stage = stage.name, .values = std::move(metrics)});
+  const bool save = is_due(recipe_.trainer.save_freq);
+  if (last) {
+    // The checkpoint of a finished stage is the start of the next one.
+    ++state_.stage;
+    state_.stage_step = 0;
+    state_.prompts_drawn = 0;
+  }
+  if (save)
+    directory_.save_checkpoint(ctx_, state_, *policy_, *optimizer_, last ? nullptr : reference,
+                               tokenizer_.json, recipe_.trainer.max_ckpt_to_keep);
+}
+
+void Experiment::evaluate(const std::string& stage, std::map<std::string, double>& metrics) {
+  if (task_.val.empty()) return;
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<DrawnPrompt> prompts;
+  for (size_t i = 0; i < task_.val.size(); ++i)
+    prompts.push_back({i, &task_.val[i], encode_prompt(task_.val[i])});
+  const SamplingParams sampling = {.temperature = recipe_.val.temperature,
+                                   .top_p = recipe_.val.top_p,
+                                   .max_tokens = recipe_.max_response_length(),
+                                   .stop_token_ids = {tokenizer_.stop_token_id}};
+  const std::vector<ScoredGroup> groups =
+      generator().run(std::move(prompts), recipe_.val.n, sampling, seed_for("val"),
+                      state_.policy_version, [this](int64_t done, int64_t total) {
+                        progress_.update(concat("evaluating ", done, "/", total));
+                      });
+  metrics.merge(validation_metrics(groups));
+  metrics["timing_s/testing"] =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  for (const auto& [name, value] : metrics) {
+    if (!name.starts_with("val-core/") || name.find("/mean@") == std::string::npos) continue;
+    char text[160];
+    std::snprintf(text, sizeof text, "%s step %ld: %s = %.1f %%", stage.c_str(),
+                  static_cast<long>(state_.stage_step), name.c_str(), 100 * value);
+    progress_.note(text);
+  }
+  if (samples_ == nullptr) return;
+  std::vector<SampleRecord> records;
+  for (const ScoredGroup& group : groups)
+    for (size_t i = 0; i < group.completions.size(); ++i)
+      records.push_back(to_record(group, i, state_.global_step, stage, "val",
+                                  group.completions[i].verdict.score, 0, false));
+  samples_->add(records);
+}
+
+}  // namespace moerl

@@ -1,0 +1,75 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "experiments/fleet.h"
+#include "experiments/generation.h"
+#include "experiments/metrics_log.h"
+#include "experiments/model_source.h"
+#include "experiments/progress.h"
+#include "experiments/recipe.h"
+#include "experiments/run_directory.h"
+#include "experiments/sample_store.h"
+#include "policy/optim/adamw.h"
+
+namespace moerl {
+
+/// Everything a run is made of; the stages work on it. Members in order of dependence.
+class Experiment {
+ public:
+  /// Builds the run, and goes on from the newest checkpoint if the directory has one.
+  Experiment(Recipe recipe, const std::filesystem::path& run_path, int num_threads, Isa isa,
+             Progress& progress);
+  ~Experiment();
+
+  /// All stages that are left, evaluations, checkpoints, report.
+  void run();
+
+  // What the stages use.
+  const Recipe& recipe() const { return recipe_; }
+  const TaskData& task() const { return task_; }
+  const LoadedTokenizer& tokenizer() const { return tokenizer_; }
+  ExecContext& ctx() { return ctx_; }
+  Transformer& policy() { return *policy_; }
+  AdamW& optimizer() { return *optimizer_; }
+  RunState& state() { return state_; }
+  Progress& progress() { return progress_; }
+  SampleStore* samples() { return samples_.get(); }
+
+  /// A key for random numbers of one purpose ("rollout", "val", …), from the recipe's seed.
+  uint64_t seed_for(const std::string& purpose) const;
+  std::vector<int32_t> encode_prompt(const PromptRow& row) const;
+  /// The generator, with the workers holding the policy's present weights.
+  Generator& generator();
+  /// Folder of the reference policy if the run resumed inside a stage that keeps one; else empty.
+  const std::filesystem::path& resumed_reference() const { return resumed_reference_; }
+
+  /// Ends one training step: evaluates and saves where the recipe says so, then writes the line of
+  /// metrics.
+  void finish_step(const StageConfig& stage, std::map<std::string, double> metrics,
+                   const std::string& headline, int64_t stage_steps, const Transformer* reference);
+
+ private:
+  void load_weights_of_recipe();
+  void resume_from(const std::filesystem::path& checkpoint);
+  void evaluate(const std::string& stage, std::map<std::string, double>& metrics);
+
+  Recipe recipe_;
+  TaskData task_;
+  LoadedTokenizer tokenizer_;
+  Progress& progress_;
+  ExecContext ctx_;
+  std::unique_ptr<Transformer> policy_;
+  std::unique_ptr<AdamW> optimizer_;
+  RunState state_;
+  bool resumed_ = false;
+  std::filesystem::path resumed_reference_;
+  RunDirectory directory_;
+  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<SampleStore> samples_;
+  std::unique_ptr<Fleet> fleet_;
+  std::unique_ptr<Generator> generator_;
+};
+
+}  // namespace moerl

@@ -1,0 +1,136 @@
+#include "experiments/generation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <mutex>
+
+#include "common/check.h"
+
+namespace moerl {
+namespace {
+
+/// Verdicts as they come in from the reward client's threads.
+class VerdictCollector {
+ public:
+  explicit VerdictCollector(int64_t expected, const Generator::OnProgress& on_progress)
+      : verdicts_(static_cast<size_t>(expected)), on_progress_(on_progress) {}
+
+  void put(size_t index, std::exception_ptr error, reward::Verdict verdict) {
+    int64_t done = 0;
+    {
+      std::lock_guard lock(mutex_);
+      if (error && !error_) error_ = error;
+      verdicts_[index] = std::move(verdict);
+      done = ++done_;
+      // Under the lock: once the waiter has seen the last one, this object may be gone.
+      changed_.notify_all();
+      if (on_progress_) on_progress_(done, static_cast<int64_t>(verdicts_.size()));
+    }
+  }
+  /// Blocks until `count` verdicts are there. The reward client ends every item within its
+  /// deadlines.
+  void wait(int64_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return done_ >= count; });
+  }
+  std::vector<reward::Verdict> take() {
+    std::lock_guard lock(mutex_);
+    if (error_) std::rethrow_exception(error_);
+    return std::move(verdicts_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<reward::Verdict> verdicts_;
+  std::exception_ptr error_;
+  int64_t done_ = 0;
+  const Generator::OnProgress& on_progress_;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+std::string Generator::text_of(const Completion& completion, const SamplingParams& sampling) const {
+  std::span<const int32_t> tokens = completion.token_ids;
+  if (completion.finish_reason == FinishReason::kStop && !tokens.empty() &&
+      std::count(sampling.stop_token_ids.begin(), sampling.stop_token_ids.end(), tokens.back()) > 0)
+    tokens = tokens.first(tokens.size() - 1);
+  return tokenizer_.decode(tokens);
+}
+
+std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_t group_size,
+                                        const SamplingParams& sampling, uint64_t seed,
+                                        int64_t policy_version, const OnProgress& on_progress,
+                                        GenerationTimes* times) {
+  const auto start = std::chrono::steady_clock::now();
+  std::map<uint64_t, size_t> index_of;
+  std::vector<TokenizedPrompt> tokenized;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const bool is_new = index_of.emplace(prompts[i].prompt_id, i).second;
+    check_internal(is_new, "prompt id ", prompts[i].prompt_id, " was drawn twice");
+    tokenized.push_back({prompts[i].prompt_id, prompts[i].token_ids});
+  }
+  const int64_t total = static_cast<int64_t>(prompts.size()) * group_size;
+  auto collector = std::make_shared<VerdictCollector>(total, on_progress);
+  int64_t submitted = 0;
+  const auto score = [&](const Completion& completion) {
+    const size_t prompt = index_of.at(completion.prompt_id);
+    const size_t index =
+        prompt * static_cast<size_t>(group_size) + static_cast<size_t>(completion.sample_index);
+    const PromptRow& row = *prompts[prompt].row;
+    reward::ScoreItem item;
+    item.id = index;
+    item.verifier = verifier_;
+    item.options = options_;
+    item.sample = {text_of(completion, sampling), row.ground_truth, row.extra_info_json,
+                   row.data_source, row.prompt};
+    ++submitted;
+    rewards_.submit(std::move(item),
+                    [collector, index](std::exception_ptr error, reward::Verdict verdict) {
+                      collector->put(index, error, std::move(verdict));
+                    });
+  };
+
+  std::vector<Completion> completions;
+  try {
+    completions = workers_.generate({.prompts = std::move(tokenized),
+                                     .group_size = group_size,
+                                     .sampling = sampling,
+                                     .seed = seed,
+                                     .policy_version = policy_version},
+                                    score);
+  } catch (...) {
+    // Callbacks still to come refer to this frame's progress function.
+    collector->wait(submitted);
+    throw;
+  }
+  const double generate_s = seconds_since(start);
+  collector->wait(total);
+  std::vector<reward::Verdict> verdicts = collector->take();
+  if (times != nullptr) {
+    times->generate_s += generate_s;
+    times->reward_tail_s += seconds_since(start) - generate_s;
+  }
+
+  std::vector<ScoredGroup> groups;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    ScoredGroup& group = groups.emplace_back();
+    group.prompt = std::move(prompts[i]);
+    for (int64_t k = 0; k < group_size; ++k) {
+      const size_t index = i * static_cast<size_t>(group_size) + static_cast<size_t>(k);
+      std::string text = text_of(completions[index], sampling);
+      group.completions.push_back(
+          {std::move(completions[index]), std::move(text), std::move(verdicts[index])});
+    }
+  }
+  return groups;
+}
+
+}  // namespace moerl

@@ -1,0 +1,72 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "experiments/tasks/task.h"
+#include "policy/tokenizer.h"
+#include "reward/reward_client.h"
+#include "rollout/worker_pool.h"
+
+namespace moerl {
+
+/// A prompt of the data, drawn for generation.
+struct DrawnPrompt {
+  uint64_t prompt_id = 0;  ///< key of its random numbers
+  const PromptRow* row = nullptr;
+  std::vector<int32_t> token_ids;
+};
+
+/// One completion with its text and verdict.
+struct ScoredCompletion {
+  Completion completion;
+  std::string response;  ///< text without the stop token
+  reward::Verdict verdict;
+};
+
+/// All completions of one prompt, by sample index.
+struct ScoredGroup {
+  DrawnPrompt prompt;
+  std::vector<ScoredCompletion> completions;
+};
+
+/// Seconds that one call spent in each part; scoring overlaps generation.
+struct GenerationTimes {
+  double generate_s = 0;     ///< until the last completion came
+  double reward_tail_s = 0;  ///< waiting for verdicts after that
+};
+
+/// Samples and scores: each completion goes to the reward service as soon as it has finished.
+class Generator {
+ public:
+  /// Called with (completions scored, completions in all), from any thread.
+  using OnProgress = std::function<void(int64_t done, int64_t total)>;
+
+  /// @param verifier, options  sent with every sample.
+  Generator(WorkerPool& workers, reward::RewardClient& rewards, const policy::Tokenizer& tokenizer,
+            std::string verifier, reward::Options options)
+      : workers_(workers),
+        rewards_(rewards),
+        tokenizer_(tokenizer),
+        verifier_(std::move(verifier)),
+        options_(std::move(options)) {}
+
+  /// @return one group for each prompt, in their order. A pure function of the arguments and the
+  /// weights.
+  /// @throws the first error of a worker or of the reward service.
+  std::vector<ScoredGroup> run(std::vector<DrawnPrompt> prompts, int64_t group_size,
+                               const SamplingParams& sampling, uint64_t seed,
+                               int64_t policy_version, const OnProgress& on_progress,
+                               GenerationTimes* times = nullptr);
+
+ private:
+  std::string text_of(const Completion& completion, const SamplingParams& sampling) const;
+
+  WorkerPool& workers_;
+  reward::RewardClient& rewards_;
+  const policy::Tokenizer& tokenizer_;
+  std::string verifier_;
+  reward::Options options_;
+};
+
+}  // namespace moerl

@@ -1,0 +1,149 @@
+#include "experiments/memory_budget.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "common/check.h"
+#include "experiments/model_source.h"
+#include "experiments/stages/stage.h"
+#include "policy/kv_cache.h"
+#include "reward/verifier_registry.h"
+
+namespace moerl {
+namespace {
+
+/// Bytes that backward keeps for one token: the residual stream and what every layer saves, from
+/// the shapes in policy/layers.
+int64_t activation_bytes_per_token(const ModelConfig& c, DType dtype) {
+  const int64_t attention = c.q_lora_rank.value_or(0) * 2 +
+                            c.num_attention_heads * (c.qk_head_dim() * 2 + c.v_head_dim * 3) +
+                            (c.kv_lora_rank + c.qk_rope_head_dim) * 2 + c.hidden_size * 3;
+  int64_t elements = 0;
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
+    elements += attention + 2 * c.hidden_size;
+    elements += c.is_moe_layer(layer)
+                    ? c.num_experts_per_tok * (2 * c.hidden_size + 3 * c.moe_intermediate_size) +
+                          3 * c.n_shared_experts * c.moe_intermediate_size + 2 * c.n_routed_experts
+                    : 3 * c.intermediate_size;
+  }
+  return elements * dtype_size(dtype);
+}
+
+int64_t machine_memory() {
+  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGE_SIZE);
+}
+
+std::string gib(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%8.3f GiB", static_cast<double>(bytes) / (1 << 30));
+  return text;
+}
+
+std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskData& task,
+                     const MemoryBudget& budget) {
+  std::string text =
+      concat("model     ", model.num_parameters(), " parameters, ", model.num_active_parameters(),
+             " active for one token, ", recipe.model.dtype, ", ", model.mla_form, " attention\n",
+             "kv cache  ",
+             KvCache::block_bytes(model, parse_dtype(recipe.model.dtype)) / kernels::kKvBlock,
+             " bytes for one token\n", "task      ", task.train.size(), " training rows, ",
+             task.val.size(), " held out, ", task.demonstrations.size(), " demonstrations\n");
+  for (const StageConfig& stage : recipe.stages)
+    text += concat("stage     ", stage.name, ": ", stage.type, ", ", num_stage_steps(stage, task),
+                   " steps\n");
+  text += "memory\n";
+  for (const auto& [name, bytes] : {std::pair{"weights (fp32 masters)", budget.masters},
+                                    {"gradients", budget.gradients},
+                                    {"optimizer", budget.optimizer},
+                                    {"working weights", budget.working_weights},
+                                    {"reference policy", budget.reference},
+                                    {"kv cache", budget.kv_cache},
+                                    {"activations (estimate)", budget.activations},
+                                    {"total", budget.total()},
+                                    {"this machine", machine_memory()}}) {
+    char line[80];
+    std::snprintf(line, sizeof line, "  %-24s %s\n", name, gib(bytes).c_str());
+    text += line;
+  }
+  return text;
+}
+
+}  // namespace
+
+MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
+  const DType dtype = parse_dtype(recipe.model.dtype);
+  const int64_t parameters = model.num_parameters();
+  MemoryBudget budget;
+  budget.masters = budget.gradients = parameters * 4;
+  budget.optimizer = parameters * 8;
+  budget.working_weights = parameters * 2 * dtype_size(dtype);
+  if (recipe.rollout.addresses.empty())
+    budget.kv_cache =
+        static_cast<int64_t>(recipe.rollout.kv_cache_gb * (1 << 30)) * recipe.rollout.num_workers;
+  for (const StageConfig& stage : recipe.stages) {
+    const bool is_sft = stage.type == "sft";
+    const int64_t tokens = is_sft ? stage.sft.max_token_len : stage.actor.ppo_max_token_len;
+    const bool recompute = is_sft ? stage.sft.recompute : stage.actor.recompute;
+    const int64_t per_token = recompute
+                                  ? model.hidden_size * model.num_hidden_layers * dtype_size(dtype)
+                                  : activation_bytes_per_token(model, dtype);
+    const int64_t cache = KvCache::block_bytes(model, dtype) / kernels::kKvBlock;
+    budget.activations = std::max(budget.activations, tokens * (per_token + cache));
+    if (!is_sft && stage.actor.use_kl_loss) budget.reference = parameters * (4 + dtype_size(dtype));
+  }
+  return budget;
+}
+
+CheckedRecipe check_recipe(const Recipe& recipe) {
+  CheckedRecipe checked;
+  const auto attempt = [&](const auto& f) {
+    try {
+      f();
+    } catch (const std::exception& error) {
+      checked.problems.emplace_back(error.what());
+    }
+  };
+  TaskData task;
+  std::optional<ModelConfig> model;
+  attempt(
+      [&] { task = load_task(recipe.task, recipe.directory, static_cast<uint64_t>(recipe.seed)); });
+  attempt([&] { model = load_model_config(recipe); });
+  attempt([&] {
+    const std::string& verifier =
+        recipe.reward.verifier.empty() ? task.verifier : recipe.reward.verifier;
+    if (!verifier.empty() && recipe.reward.addresses.empty())
+      reward::make_verifier_registry()->get(verifier)->check_options(recipe.reward.options);
+  });
+  if (task.train.empty()) checked.problems.emplace_back("the task has no training rows");
+  for (const StageConfig& stage : recipe.stages)
+    if (stage.type == "sft" && task.demonstrations.empty())
+      checked.problems.push_back(
+          concat("stage ", stage.name, " needs demonstrations and the task has none"));
+  if (!model) return checked;
+
+  attempt([&] {
+    const LoadedTokenizer tokenizer = load_tokenizer(recipe, task, *model);
+    int64_t longest = 0;
+    for (const std::vector<PromptRow>* rows : {&task.train, &task.val})
+      for (const PromptRow& row : *rows)
+        longest = std::max<int64_t>(
+            longest, static_cast<int64_t>(tokenizer.tokenizer.encode(row.prompt).size()));
+    const int64_t needed = longest + recipe.max_response_length();
+    check(needed <= model->max_position_embeddings, "the longest prompt (", longest,
+          " tokens) and max_response_length (", recipe.max_response_length(),
+          ") exceed the model's ", "max_position_embeddings (", model->max_position_embeddings,
+          ")");
+  });
+  const MemoryBudget budget = memory_budget(recipe, *model);
+  checked.summary = describe(recipe, *model, task, budget);
+  if (budget.total() > machine_memory())
+    checked.problems.push_back(
+        concat("needs", gib(budget.total()), " of memory, this machine has", gib(machine_memory()),
+               "; lower rollout.kv_cache_gb or the micro-batch (ppo_max_token_len, ",
+               "max_token_len), or set recompute: true"));
+  return checked;
+}
+
+}  // namespace moerl

@@ -1,0 +1,32 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "experiments/recipe.h"
+#include "policy/model_config.h"
+
+namespace moerl {
+
+/// Bytes that a run needs at its peak, by what they hold.
+struct MemoryBudget {
+  int64_t masters = 0, gradients = 0, optimizer = 0;  ///< fp32 each; two moments
+  int64_t working_weights = 0;                        ///< packed images, forward and backward
+  int64_t reference = 0;                              ///< policy of the KL loss
+  int64_t kv_cache = 0;                               ///< of all embedded engines
+  int64_t activations = 0;                            ///< of the largest micro-batch, estimated
+  int64_t total() const {
+    return masters + gradients + optimizer + working_weights + reference + kv_cache + activations;
+  }
+};
+MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model);
+
+/// What a dry run finds out.
+struct CheckedRecipe {
+  std::string summary;                ///< for people: model, task, memory
+  std::vector<std::string> problems;  ///< why the recipe cannot run here
+};
+/// Looks at everything that can be looked at without running: files, model, tokenizer, task,
+/// verifier, memory.
+CheckedRecipe check_recipe(const Recipe& recipe);
+
+}  // namespace moerl

@@ -1,0 +1,147 @@
+#include "experiments/run_directory.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "common/check.h"
+#include "common/file.h"
+#include "policy/weights_io.h"
+
+namespace moerl {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string checkpoint_name(int64_t step) {
+  char name[32];
+  std::snprintf(name, sizeof name, "step-%06ld", static_cast<long>(step));
+  return name;
+}
+
+/// The first line in which two texts differ, for the message that they do.
+std::string first_difference(const std::string& a, const std::string& b) {
+  std::istringstream in_a(a), in_b(b);
+  std::string line_a, line_b;
+  while (true) {
+    const bool more_a = static_cast<bool>(std::getline(in_a, line_a));
+    const bool more_b = static_cast<bool>(std::getline(in_b, line_b));
+    if (!more_a) line_a = "(end)";
+    if (!more_b) line_b = "(end)";
+    if (line_a != line_b || !more_a)
+      return concat("the run has '", line_a, "', the recipe '", line_b, "'");
+  }
+}
+
+}  // namespace
+
+RunDirectory::RunDirectory(const fs::path& path, const std::string& resolved_recipe,
+                           const std::string& resume_mode)
+    : path_(path) {
+  std::error_code error;
+  fs::create_directories(path_ / "checkpoints", error);
+  if (error) throw IoError(concat("cannot create ", path_.string(), ": ", error.message()));
+  lock_ = ::open((path_ / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_ < 0)
+    throw IoError(concat("cannot write in ", path_.string(), ": ", std::strerror(errno)));
+  try {
+    if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
+      throw IoError(concat(path_.string(), " is in use by another process"));
+    const fs::path recipe_path = path_ / "config.resolved.yaml";
+    if (fs::exists(recipe_path)) {
+      if (resume_mode == "disable")
+        throw ConfigError(concat(path_.string(),
+                                 " already holds a run and trainer.resume_mode is disable; "
+                                 "choose another --run-dir"));
+      const std::string old = read_file(recipe_path);
+      if (old != resolved_recipe)
+        throw ConfigError(concat(path_.string(), " holds a run of another recipe: ",
+                                 first_difference(old, resolved_recipe),
+                                 "; choose another --run-dir, or remove this one"));
+    } else {
+      write_file_atomic(recipe_path, resolved_recipe);
+    }
+    // What a crash left half written.
+    for (const fs::directory_entry& entry : fs::directory_iterator(path_ / "checkpoints"))
+      if (entry.path().extension() == ".tmp") fs::remove_all(entry.path());
+  } catch (...) {
+    ::close(lock_);
+    throw;
+  }
+}
+
+RunDirectory::~RunDirectory() { ::close(lock_); }
+
+std::vector<fs::path> RunDirectory::checkpoints(const fs::path& run_directory) {
+  std::vector<fs::path> found;
+  const fs::path folder = run_directory / "checkpoints";
+  if (!fs::is_directory(folder)) return found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("step-") && name.find('.') == std::string::npos)
+      found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+std::optional<fs::path> RunDirectory::newest_checkpoint() const {
+  const std::vector<fs::path> all = checkpoints(path_);
+  if (all.empty()) return std::nullopt;
+  return all.back();
+}
+
+void RunDirectory::save_checkpoint(ExecContext& ctx, const RunState& state,
+                                   const Transformer& model, const AdamW& optimizer,
+                                   const Transformer* reference, const std::string& tokenizer_json,
+                                   int64_t keep) {
+  const fs::path target = path_ / "checkpoints" / checkpoint_name(state.global_step);
+  fs::path aside = target;
+  aside += ".tmp";
+  fs::remove_all(aside);
+  fs::create_directories(aside);
+  save_model(ctx, model, aside, DType::kF32);
+  optimizer.save(aside / "optimizer.safetensors");
+  if (reference != nullptr) save_model(ctx, *reference, aside / "reference", DType::kF32);
+  write_file_atomic(aside / "tokenizer.json", tokenizer_json);
+  const nlohmann::ordered_json json = {{"global_step", state.global_step},
+                                       {"stage", state.stage},
+                                       {"stage_step", state.stage_step},
+                                       {"policy_version", state.policy_version},
+                                       {"prompts_drawn", state.prompts_drawn}};
+  write_file_atomic(aside / "state.json", json.dump(2) + "\n");
+  for (const char* name : {"metrics.jsonl", "samples.sqlite"})
+    if (fs::exists(path_ / name)) sync_path(path_ / name);
+  rename_directory_atomic(aside, target);
+
+  const std::vector<fs::path> all = checkpoints(path_);
+  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) {
+    // Renamed first: a half removed directory must not look like a checkpoint.
+    fs::path doomed = all[i];
+    doomed += ".tmp";
+    fs::rename(all[i], doomed);
+    fs::remove_all(doomed);
+  }
+}
+
+RunState RunDirectory::read_state(const fs::path& checkpoint) {
+  const fs::path path = checkpoint / "state.json";
+  const nlohmann::json json = nlohmann::json::parse(read_file(path), nullptr, false);
+  RunState state;
+  for (auto [name, field] : {std::pair{"global_step", &state.global_step},
+                             {"stage", &state.stage},
+                             {"stage_step", &state.stage_step},
+                             {"policy_version", &state.policy_version},
+                             {"prompts_drawn", &state.prompts_drawn}}) {
+    if (!json.is_object() || !json.contains(name) || !json[name].is_number_integer())
+      throw IoError(concat(path.string(), ": expected an object with the integer ", name));
+    *field = json[name].get<int64_t>();
+  }
+  return state;
+}
+
+}  // namespace moerl

@@ -1,0 +1,106 @@
+#pragma once
+#include "kernels/attention/attention.h"
+
+namespace moerl::kernels {
+
+/// Most query rows in one item of work.
+inline constexpr int64_t kAttentionRows = 32;
+
+/// Extents shared by all attention kernels. The rows of a (segment, key head) are numbered
+/// token * group + head, where head counts the `group` query heads of that key head.
+struct AttentionDims {
+  int64_t num_heads = 0, num_kv_heads = 0, k_dim = 0, v_dim = 0;
+  constexpr int64_t group() const { return num_heads / num_kv_heads; }
+  constexpr int64_t k_padded() const { return (k_dim + 15) / 16 * 16; }
+  constexpr int64_t v_padded() const { return (v_dim + 15) / 16 * 16; }
+};
+
+/// Rows [row_begin, row_end) of one key head of one segment.
+struct AttentionItem {
+  int64_t segment, kv_head, row_begin, row_end;
+};
+
+struct AttentionForwardArgs {
+  AttentionDims dims;
+  bool is_bf16 = false;
+  float scale = 1;
+  const void *q = nullptr, *keys = nullptr, *values = nullptr;
+  const AttentionSegment* segments = nullptr;
+  void* o = nullptr;
+  float* lse = nullptr;
+  const AttentionItem* items = nullptr;
+  int64_t num_items = 0;
+  float* scratch = nullptr;  ///< [num_workers, scratch_floats(dims)]
+  int64_t num_workers = 0;
+};
+
+template <Isa isa>
+struct AttentionForwardCpu {
+  static void run(ThreadPool& pool, const AttentionForwardArgs& args);
+};
+/// Scratch of one worker of the forward pass.
+constexpr int64_t attention_forward_scratch(const AttentionDims& d) {
+  return kAttentionRows * (d.k_dim + d.v_padded() + kKvBlock + 16 + 4) +
+         kKvBlock * (d.k_dim + d.v_padded());
+}
+
+/// Everything that backward keeps of one (segment, key head): the keys and values as fp32 in the
+/// two orders that the products want, and the sums of their gradients.
+struct AttentionUnit {
+  int64_t segment, kv_head;
+  float* scratch;  ///< num_blocks * attention_unit_block_floats(dims)
+};
+constexpr int64_t attention_unit_block_floats(const AttentionDims& d) {
+  return kKvBlock * (d.k_dim + d.v_dim + 2 * d.k_padded() + d.v_padded());
+}
+/// Scratch of one worker of the backward pass beside the unit's.
+constexpr int64_t attention_backward_scratch(const AttentionDims& d) {
+  return kAttentionRows * (2 * d.k_padded() + d.v_padded() + 2 * kKvBlock + 2);
+}
+
+struct AttentionBackwardArgs {
+  AttentionDims dims;
+  bool is_bf16 = false;
+  float scale = 1;
+  const void *dout = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr;
+  const float* lse = nullptr;
+  const AttentionSegment* segments = nullptr;
+  void *dq = nullptr, *dk = nullptr, *dv = nullptr;
+  AttentionUnit* units = nullptr;
+  int64_t num_units = 0;
+  /// Few long units: their key blocks and row tiles are shared out instead, each computing the
+  /// probabilities that it needs; the bits are the same.
+  bool split_units = false;
+  float* unit_scratch = nullptr;  ///< not split: [num_workers, unit_floats]
+  int64_t unit_floats = 0;
+  float* scratch = nullptr;  ///< [num_workers, attention_backward_scratch(dims)]
+  int64_t num_workers = 0;
+};
+
+template <Isa isa>
+struct AttentionBackwardCpu {
+  static void run(ThreadPool& pool, const AttentionBackwardArgs& args);
+};
+
+/// `count` consecutive rows of k and v that go to one block.
+struct KvRun {
+  int64_t row, block, offset, count;
+};
+struct KvAppendArgs {
+  AttentionDims dims;
+  int64_t element_size = 4;
+  const void *k = nullptr, *v = nullptr;
+  void *keys = nullptr, *values = nullptr;
+  const KvRun* runs = nullptr;
+  int64_t num_runs = 0;
+};
+
+template <Isa isa>
+struct AttentionLayoutCpu {
+  static void kv_append(ThreadPool& pool, const KvAppendArgs& args);
+  /// x [a, b, width bytes] -> y [b, a, width bytes].
+  static void swap_outer(ThreadPool& pool, const void* x, int64_t a, int64_t b, int64_t width,
+                         void* y);
+};
+
+}  // namespace moerl::kernels

@@ -1,0 +1,317 @@
+#include "kernels/gemm/linear.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "common/check.h"
+#include "kernels/check_tensor.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/gemm/linear_impl.h"
+#include "kernels/gemm/linear_partition.h"
+
+namespace moerl::kernels {
+namespace {
+
+bool runs_on_amx(const ExecContext& ctx, DType dtype) {
+  return ctx.isa() == Isa::kAmx && dtype == DType::kBF16;
+}
+
+bool is_working_type(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
+
+/// This thread's scratch memory, grown to the size asked for.
+float* thread_scratch(int64_t elements) {
+  thread_local Tensor scratch;
+  if (!scratch.defined() || scratch.numel() < elements)
+    scratch = Tensor::empty({elements}, DType::kF32);
+  return scratch.data<float>();
+}
+
+Shape image_shape(int64_t columns, int64_t depth, DType dtype) {
+  if (dtype == DType::kF32) return {divide_up(columns, kPanelColumns), depth, kPanelColumns};
+  return {divide_up(columns, kBlock), divide_up(depth, kBlock), 2, 16, 16, 2};
+}
+
+void reserve(Tensor& tensor, Shape shape, DType dtype) {
+  if (!tensor.defined() || tensor.dtype() != dtype || tensor.shape() != shape)
+    tensor = Tensor::empty(std::move(shape), dtype);
+}
+
+void check_output(const char* op, const char* name, const Tensor& tensor, const Shape& expected,
+                  DType working) {
+  check_shape(op, name, tensor, expected);
+  check(tensor.dtype() == DType::kF32 || tensor.dtype() == working, op, ": ", name, " is ",
+        dtype_name(tensor.dtype()), ", expected f32 or the working type ", dtype_name(working));
+}
+
+void check_offsets(const char* op, GroupOffsets offsets, size_t groups, int64_t rows) {
+  check(offsets.size() == groups + 1, op, ": offsets has ", offsets.size(),
+        " values, expected one more than the ", groups, " groups");
+  check(offsets.front() == 0 && offsets.back() == rows, op, ": offsets run from ", offsets.front(),
+        " to ", offsets.back(), ", expected 0 to ", rows, " rows");
+  check(std::is_sorted(offsets.begin(), offsets.end()), op, ": offsets must ascend");
+}
+
+/// y = x B for row groups with an image B each; `image` names the member of PackedWeight.
+void run_products(ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
+                  std::span<const PackedWeight* const> weights, Tensor PackedWeight::*image,
+                  Tensor& y, Write write) {
+  const int64_t depth = x.dim(1), columns = y.dim(1);
+  const std::vector<OutputBlock> blocks =
+      partition_product(offsets, depth, columns, ctx.num_threads());
+  const auto* x_data = static_cast<const char*>(x.raw());
+  auto* y_data = static_cast<char*>(y.raw());
+  ctx.pool().parallel_for(static_cast<int64_t>(blocks.size()), [&](int64_t chunk) {
+    const OutputBlock& block = blocks[static_cast<size_t>(chunk)];
+    const auto g = static_cast<size_t>(block.group);
+    const int64_t row = offsets[g] + block.row_begin;
+    const ProductTask task = {.dtype = x.dtype(),
+                              .x = x_data + row * depth * dtype_size(x.dtype()),
+                              .image = (weights[g]->*image).raw(),
+                              .y = y_data + row * columns * dtype_size(y.dtype()),
+                              .y_dtype = y.dtype(),
+                              .accumulate = write == Write::kAccumulate,
+                              .rows = block.row_end - block.row_begin,
+                              .depth = depth,
+                              .columns = columns,
+                              .column_begin = block.column_begin,
+                              .column_end = block.column_end};
+    float* scratch = thread_scratch(task_scratch(depth));
+    if (runs_on_amx(ctx, task.dtype)) return LinearAmx::product(task, scratch);
+    dispatch_isa(ctx.isa(), [&]<Isa isa>() { LinearCpu<isa>::product(task, scratch); });
+  });
+}
+
+void check_weights(const char* op, std::span<const PackedWeight* const> weights) {
+  check(!weights.empty(), op, ": weights is empty, expected at least one");
+  for (const PackedWeight* weight : weights) {
+    check(weight != nullptr && weight->forward.defined(), op, ": a weight is not packed");
+    const PackedWeight& first = *weights.front();
+    check(weight->dtype == first.dtype && weight->out_features == first.out_features &&
+              weight->in_features == first.in_features,
+          op, ": a weight is ", dtype_name(weight->dtype), " [", weight->out_features, ", ",
+          weight->in_features, "], expected the shape of the first, ", dtype_name(first.dtype),
+          " [", first.out_features, ", ", first.in_features, "]");
+  }
+}
+
+void forward(const char* op, ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
+             std::span<const PackedWeight* const> weights, Tensor& y, Write write) {
+  check_weights(op, weights);
+  const PackedWeight& weight = *weights.front();
+  check_rank(op, "x", x, 2);
+  check_dtype(op, "x", x, weight.dtype);
+  check_shape(op, "x", x, {x.dim(0), weight.in_features});
+  check_output(op, "y", y, {x.dim(0), weight.out_features}, weight.dtype);
+  check(write == Write::kOverwrite || y.dtype() == DType::kF32, op, ": y is ",
+        dtype_name(y.dtype()), ", expected f32 for accumulation");
+  check_offsets(op, offsets, weights.size(), x.dim(0));
+  run_products(ctx, x, offsets, weights, &PackedWeight::forward, y, write);
+}
+
+void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, GroupOffsets offsets,
+           std::span<const PackedWeight* const> weights, Tensor& dx, Write write) {
+  check_weights(op, weights);
+  const PackedWeight& weight = *weights.front();
+  check_rank(op, "dy", dy, 2);
+  check_dtype(op, "dy", dy, weight.dtype);
+  check_shape(op, "dy", dy, {dy.dim(0), weight.out_features});
+  check_output(op, "dx", dx, {dy.dim(0), weight.in_features}, weight.dtype);
+  for (const PackedWeight* w : weights)
+    check(w->dgrad.defined(), op, ": a weight was packed without its dgrad image");
+  check_offsets(op, offsets, weights.size(), dy.dim(0));
+  run_products(ctx, dy, offsets, weights, &PackedWeight::dgrad, dx, write);
+}
+
+/// Packed operands of one wave of wgrad; a run's part starts at its padded first token.
+class WgradWave {
+ public:
+  WgradWave(ExecContext& ctx, const Tensor& dy, const Tensor& x, std::span<const TokenRun> runs)
+      : ctx_(ctx), dy_(dy), x_(x), runs_(runs), use_amx_(runs_on_amx(ctx, x.dtype())) {
+    for (const TokenRun& run : runs) {
+      starts_.push_back(padded_tokens_);
+      padded_tokens_ += round_up(run.end - run.begin, kBlock);
+    }
+    // AMX keeps bf16 tiles, which are smaller.
+    transposed_ = ctx.empty({padded_tokens_, row_stride()}, DType::kF32);
+    image_ = ctx.empty({padded_tokens_, column_stride()}, x.dtype());
+  }
+
+  void pack() {
+    const int64_t row_parts = divide_up(rows(), kRowUnit);
+    const int64_t column_parts = divide_up(columns(), kColumnUnit);
+    const int64_t parts = row_parts + column_parts;
+    const int64_t chunks = parts * static_cast<int64_t>(runs_.size());
+    ctx_.pool().parallel_for(chunks, [&](int64_t chunk) {
+      const int64_t run = chunk / parts, part = chunk % parts;
+      if (part < row_parts) {
+        pack_rows(run, part * kRowUnit);
+      } else {
+        pack_columns(run, (part - row_parts) * kColumnUnit);
+      }
+    });
+  }
+
+  /// Adds every run's product to its group's dweight. Runs of one wave are of different groups.
+  void multiply(std::span<Tensor* const> dweights) {
+    const int64_t row_parts = divide_up(rows(), kRowUnit);
+    const int64_t column_parts = divide_up(columns(), kColumnUnit);
+    const int64_t parts = row_parts * column_parts;
+    const int64_t chunks = parts * static_cast<int64_t>(runs_.size());
+    ctx_.pool().parallel_for(chunks, [&](int64_t chunk) {
+      const auto run = static_cast<size_t>(chunk / parts);
+      const int64_t row = chunk % parts / column_parts * kRowUnit;
+      const int64_t column = chunk % column_parts * kColumnUnit;
+      const WgradTask task = {
+          .dtype = x_.dtype(),
+          .transposed = transposed(run),
+          .image = image(run),
+          .dweight = dweights[static_cast<size_t>(runs_[run].group)]->data<float>(),
+          .rows = rows(),
+          .tokens = runs_[run].end - runs_[run].begin,
+          .columns = columns(),
+          .row_begin = row,
+          .row_end = std::min(rows(), row + kRowUnit),
+          .column_begin = column,
+          .column_end = std::min(columns(), column + kColumnUnit)};
+      if (use_amx_) return LinearAmx::wgrad(task, thread_scratch(task_scratch(0)));
+      dispatch_isa(ctx_.isa(), [&]<Isa isa>() { LinearCpu<isa>::wgrad(task); });
+    });
+  }
+
+ private:
+  static constexpr int64_t kColumnUnit = 256;
+
+  int64_t rows() const { return dy_.dim(1); }
+  int64_t columns() const { return x_.dim(1); }
+  int64_t row_stride() const { return round_up(rows(), kRowUnit); }
+  int64_t column_stride() const { return round_up(columns(), kBlock); }
+
+  void* transposed(size_t run) { return transposed_.data<float>() + starts_[run] * row_stride(); }
+  void* image(size_t run) {
+    return static_cast<char*>(image_.raw()) +
+           starts_[run] * column_stride() * dtype_size(x_.dtype());
+  }
+  PackSource source(const Tensor& tensor, size_t run) const {
+    const int64_t bytes = tensor.dim(1) * dtype_size(tensor.dtype());
+    return {static_cast<const char*>(tensor.raw()) + runs_[run].begin * bytes, tensor.dtype(),
+            runs_[run].end - runs_[run].begin, tensor.dim(1)};
+  }
+
+  void pack_rows(int64_t run, int64_t begin) {
+    const auto r = static_cast<size_t>(run);
+    const PackSource dy = source(dy_, r);
+    const int64_t end = std::min(rows(), begin + kRowUnit);
+    if (use_amx_) return LinearAmx::pack_transposed(dy, begin, end, transposed(r));
+    dispatch_isa(ctx_.isa(), [&]<Isa isa>() {
+      LinearCpu<isa>::pack_transposed(dy, begin, end, transposed(r));
+    });
+  }
+
+  void pack_columns(int64_t run, int64_t begin) {
+    const auto r = static_cast<size_t>(run);
+    const PackSource x = source(x_, r);
+    const int64_t end = std::min(columns(), begin + kColumnUnit);
+    for (int64_t block = begin / kBlock; block < divide_up(end, kBlock); ++block)
+      dispatch_isa(ctx_.isa(),
+                   [&]<Isa isa>() { LinearCpu<isa>::pack_columns(x, x.dtype, block, image(r)); });
+  }
+
+  ExecContext& ctx_;
+  const Tensor &dy_, &x_;
+  std::span<const TokenRun> runs_;
+  bool use_amx_;
+  std::vector<int64_t> starts_;
+  int64_t padded_tokens_ = 0;
+  Tensor transposed_, image_;
+};
+
+void wgrad(const char* op, ExecContext& ctx, const Tensor& dy, const Tensor& x,
+           GroupOffsets offsets, std::span<Tensor* const> dweights) {
+  check_rank(op, "dy", dy, 2);
+  check_rank(op, "x", x, 2);
+  check_f32_or_bf16(op, "x", x);
+  check_dtype(op, "dy", dy, x.dtype());
+  check_shape(op, "dy", dy, {x.dim(0), dy.dim(1)});
+  for (const Tensor* dweight : dweights) {
+    check(dweight != nullptr, op, ": a dweight is missing");
+    check_shape(op, "dweight", *dweight, {dy.dim(1), x.dim(1)});
+    check_dtype(op, "dweight", *dweight, DType::kF32);
+  }
+  check_offsets(op, offsets, dweights.size(), x.dim(0));
+  if (dy.dim(1) == 0 || x.dim(1) == 0) return;
+  for (const std::vector<TokenRun>& runs : partition_tokens(offsets, dy.dim(1) + x.dim(1))) {
+    WgradWave wave(ctx, dy, x, runs);
+    wave.pack();
+    wave.multiply(dweights);
+  }
+}
+
+}  // namespace
+
+void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_dgrad,
+                 PackedWeight& packed) {
+  check_rank("pack_weight", "master", master, 2);
+  check_dtype("pack_weight", "master", master, DType::kF32);
+  check(is_working_type(dtype), "pack_weight: dtype is ", dtype_name(dtype),
+        ", expected f32 or bf16");
+  const int64_t rows = master.dim(0), columns = master.dim(1);
+  packed.dtype = dtype;
+  packed.out_features = rows;
+  packed.in_features = columns;
+  reserve(packed.forward, image_shape(rows, columns, dtype), dtype);
+  if (with_dgrad) {
+    reserve(packed.dgrad, image_shape(columns, rows, dtype), dtype);
+  } else {
+    packed.dgrad = Tensor();
+  }
+  const PackSource source = {master.raw(), DType::kF32, rows, columns};
+  const int64_t forward_blocks = divide_up(rows, kBlock);
+  const int64_t dgrad_blocks = with_dgrad ? divide_up(columns, kBlock) : 0;
+  ctx.pool().parallel_for(forward_blocks + dgrad_blocks, [&](int64_t block) {
+    dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+      if (block < forward_blocks)
+        return LinearCpu<isa>::pack_rows(source, dtype, block, packed.forward.raw());
+      LinearCpu<isa>::pack_columns(source, dtype, block - forward_blocks, packed.dgrad.raw());
+    });
+  });
+}
+
+void linear_forward(ExecContext& ctx, const Tensor& x, const PackedWeight& weight, Tensor& y,
+                    Write write) {
+  check_rank("linear_forward", "x", x, 2);
+  const int64_t offsets[] = {0, x.dim(0)};
+  const PackedWeight* weights[] = {&weight};
+  forward("linear_forward", ctx, x, offsets, weights, y, write);
+}
+
+void linear_dgrad(ExecContext& ctx, const Tensor& dy, const PackedWeight& weight, Tensor& dx,
+                  Write write) {
+  check_rank("linear_dgrad", "dy", dy, 2);
+  const int64_t offsets[] = {0, dy.dim(0)};
+  const PackedWeight* weights[] = {&weight};
+  dgrad("linear_dgrad", ctx, dy, offsets, weights, dx, write);
+}
+
+void linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dweight) {
+  check_rank("linear_wgrad", "x", x, 2);
+  const int64_t offsets[] = {0, x.dim(0)};
+  Tensor* dweights[] = {&dweight};
+  wgrad("linear_wgrad", ctx, dy, x, offsets, dweights);
+}
+
+void grouped_linear_forward(ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
+                            std::span<const PackedWeight* const> weights, Tensor& y) {
+  forward("grouped_linear_forward", ctx, x, offsets, weights, y, Write::kOverwrite);
+}
+
+void grouped_linear_dgrad(ExecContext& ctx, const Tensor& dy, GroupOffsets offsets,
+                          std::span<const PackedWeight* const> weights, Tensor& dx, Write write) {
+  dgrad("grouped_linear_dgrad", ctx, dy, offsets, weights, dx, write);
+}
+
+void grouped_linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, GroupOffsets offsets,
+                          std::span<Tensor* const> dweights) {
+  wgrad("grouped_linear_wgrad", ctx, dy, x, offsets, dweights);
+}
+
+}  // namespace moerl::kernels

@@ -1,0 +1,70 @@
+#pragma once
+#include <span>
+
+#include "kernels/exec_context.h"
+
+namespace moerl::kernels {
+
+/// The working image of one weight matrix W [out_features N, in_features K], rounded to the working
+/// type and laid out for the GEMM kernels; made from the fp32 master after every optimizer step.
+/// One layout for all instruction levels.
+struct PackedWeight {
+  DType dtype = DType::kF32;  ///< working type: kF32 or kBF16
+  int64_t out_features = 0, in_features = 0;
+  Tensor forward;  ///< for y = x W^T
+  Tensor dgrad;    ///< for dx = dy W; undefined in an inference-only image
+};
+
+/// Fills `packed` (allocated on first use, reused afterwards) from the fp32 master [N, K].
+/// bf16 values are rounded to nearest even.
+void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_dgrad,
+                 PackedWeight& packed);
+
+/// y[t, n] = sum_k x[t, k] W[n, k].
+///
+/// The numeric specification, the same at every instruction level. fp32: one chain of fused
+/// multiply-adds per output, k ascending, from +0. bf16 (the order of AMX TDPBF16PS): k in blocks
+/// of 32 (zero padded); in each block a chain over even k and a chain over odd k, each from +0;
+/// their sum is added to the output, blocks ascending. Denormals are flushed. The fp32 result is
+/// rounded once when y is bf16. A row's bits depend on that row and W only.
+///
+/// @param x  [T, K] of the working type.  @param y  [T, N], fp32 or the working type; T may be 0.
+/// @param write  kAccumulate adds the finished sum to y (fp32 y only).
+/// @throws std::invalid_argument if a shape or type disagrees.
+void linear_forward(ExecContext& ctx, const Tensor& x, const PackedWeight& weight, Tensor& y,
+                    Write write = Write::kOverwrite);
+
+/// dx[t, k] = sum_n dy[t, n] W[n, k]; same specification with n as the inner index.
+/// @param dy [T, N] of the working type.  @param dx [T, K], fp32 or the working type; kAccumulate
+/// is allowed for both (the sum is added in fp32 and rounded once).
+void linear_dgrad(ExecContext& ctx, const Tensor& dy, const PackedWeight& weight, Tensor& dx,
+                  Write write = Write::kOverwrite);
+
+/// dweight[n, k] += sum_t dy[t, n] x[t, k], tokens ascending in the order of the specification of
+/// linear_forward with t as the inner index. What dweight holds is where the sum starts (in place
+/// of +0), so that two calls equal one call on the tokens of both, bit for bit; in bf16 if the
+/// first has a multiple of 32 tokens. Repeatable for a given batch at any thread count.
+/// @param dy [T, N], x [T, K] of one working type.  @param dweight [N, K] fp32, accumulated.
+void linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dweight);
+
+/// The row groups of a grouped product: group g owns rows [offsets[g], offsets[g + 1]).
+using GroupOffsets = std::span<const int64_t>;
+
+/// linear_forward for each group with a weight of its own (experts, heads): rows of x that belong
+/// to group g meet weights[g]. All weights have one shape. Groups may be empty.
+/// @param x [R, K].  @param offsets  G + 1 ascending values from 0 to R.  @param weights  G of
+/// them.
+/// @param y [R, N].
+void grouped_linear_forward(ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
+                            std::span<const PackedWeight* const> weights, Tensor& y);
+
+/// Gradient with respect to x of grouped_linear_forward. @param dx [R, K].
+void grouped_linear_dgrad(ExecContext& ctx, const Tensor& dy, GroupOffsets offsets,
+                          std::span<const PackedWeight* const> weights, Tensor& dx,
+                          Write write = Write::kOverwrite);
+
+/// Gradient with respect to the weights: dweights[g] [N, K] fp32 += dy_g^T x_g.
+void grouped_linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, GroupOffsets offsets,
+                          std::span<Tensor* const> dweights);
+
+}  // namespace moerl::kernels

@@ -1,0 +1,166 @@
+#include "kernels/loss/token_log_prob.h"
+
+#include <cmath>
+
+#include "kernels/check_tensor.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/parallel_rows.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/loss/token_log_prob_impl.h"
+
+namespace moerl::kernels {
+namespace {
+
+void check_rows(const char* op, int64_t rows, int64_t width, int64_t vocab_size, float temperature,
+                std::span<const int32_t> targets) {
+  check(vocab_size >= 1 && vocab_size <= width, op, ": vocab_size is ", vocab_size,
+        ", expected [1, ", width, "]");
+  check(temperature > 0 && std::isfinite(temperature), op, ": temperature is ", temperature,
+        ", expected > 0 and finite");
+  check_size(op, "targets", targets.size(), rows);
+  for (size_t t = 0; t < targets.size(); ++t)
+    check(targets[t] >= 0 && targets[t] < vocab_size, op, ": targets[", t, "] is ", targets[t],
+          ", expected [0, ", vocab_size, ")");
+}
+
+void check_outputs(const char* op, int64_t rows, std::span<float> log_probs,
+                   std::span<float> entropy, std::span<float> lse) {
+  check_size(op, "log_probs", log_probs.size(), rows);
+  check_size_or_empty(op, "entropy", entropy.size(), rows);
+  check_size_or_empty(op, "lse", lse.size(), rows);
+}
+
+void check_hidden(const char* op, const Tensor& hidden, const PackedWeight& head) {
+  check_rank(op, "hidden", hidden, 2);
+  check_dtype(op, "hidden", hidden, head.dtype);
+  check(hidden.dim(1) == head.in_features, op, ": hidden is ", hidden.shape(), ", expected ",
+        head.in_features, " columns");
+}
+
+/// Rows whose logits exist at one time. A chunk reads (and in backward adds to) the whole head, so
+/// it has enough rows to pay for that; a very large vocabulary gets fewer, to bound the memory.
+int64_t chunk_rows(int64_t vocab_size) {
+  constexpr int64_t kElements = int64_t{16} << 20, kLeast = 64, kMost = 512;
+  return std::clamp(kElements / vocab_size / kLeast * kLeast, kLeast, kMost);
+}
+
+void log_prob_cpu(ExecContext& ctx, const float* logits, int64_t rows, int64_t width,
+                  int64_t vocab_size, float temperature, const int32_t* targets, float* log_probs,
+                  float* entropy, float* lse) {
+  const float inverse_temperature = 1.0f / temperature;
+  dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+    parallel_rows(ctx, rows, rows_per_turn(vocab_size), [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const float* row = logits + t * width;
+        const LogitsRow stats = TokenLogProbCpu<isa>::row(row, vocab_size, inverse_temperature,
+                                                          entropy != nullptr, nullptr);
+        log_probs[t] = row[targets[t]] * inverse_temperature - stats.lse;
+        if (entropy != nullptr) entropy[t] = stats.entropy;
+        if (lse != nullptr) lse[t] = stats.lse;
+      }
+    });
+  });
+}
+
+float* offset(std::span<float> values, int64_t begin) {
+  return values.empty() ? nullptr : values.data() + begin;
+}
+
+float value_or_zero(std::span<const float> values, int64_t t) {
+  return values.empty() ? 0.0f : values[static_cast<size_t>(t)];
+}
+
+}  // namespace
+
+void log_prob_from_logits(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
+                          float temperature, std::span<const int32_t> targets,
+                          std::span<float> log_probs, std::span<float> entropy,
+                          std::span<float> lse) {
+  const char* op = "log_prob_from_logits";
+  check_rank(op, "logits", logits, 2);
+  check_dtype(op, "logits", logits, DType::kF32);
+  check_rows(op, logits.dim(0), logits.dim(1), vocab_size, temperature, targets);
+  check_outputs(op, logits.dim(0), log_probs, entropy, lse);
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return log_prob_cpu(ctx, logits.data<float>(), logits.dim(0), logits.dim(1), vocab_size,
+                          temperature, targets.data(), log_probs.data(), offset(entropy, 0),
+                          offset(lse, 0));
+    case Device::kCuda:
+      throw_no_cuda();
+  }
+}
+
+void token_log_prob_forward(ExecContext& ctx, const Tensor& hidden, const PackedWeight& head,
+                            int64_t vocab_size, float temperature, std::span<const int32_t> targets,
+                            std::span<float> log_probs, std::span<float> entropy,
+                            std::span<float> lse) {
+  const char* op = "token_log_prob";
+  check_hidden(op, hidden, head);
+  const int64_t rows = hidden.dim(0), width = head.out_features;
+  check_rows(op, rows, width, vocab_size, temperature, targets);
+  check_outputs(op, rows, log_probs, entropy, lse);
+  const int64_t chunk = std::min(rows, chunk_rows(width));
+  Tensor buffer = ctx.empty(Shape{chunk, width}, DType::kF32);
+  for (int64_t begin = 0; begin < rows; begin += chunk) {
+    const int64_t end = std::min(rows, begin + chunk);
+    Tensor logits = buffer.rows(0, end - begin);
+    linear_forward(ctx, hidden.rows(begin, end), head, logits);
+    const auto part = [&](auto span) {
+      return span.empty()
+                 ? span
+                 : span.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+    };
+    log_prob_from_logits(ctx, logits, vocab_size, temperature, part(targets), part(log_probs),
+                         part(entropy), part(lse));
+  }
+}
+
+void token_log_prob_backward(ExecContext& ctx, const Tensor& hidden, const PackedWeight& head,
+                             int64_t vocab_size, float temperature,
+                             std::span<const int32_t> targets, std::span<const float> lse,
+                             std::span<const float> entropy, std::span<const float> dlog_probs,
+                             std::span<const float> dentropy, Tensor& dhidden, Tensor& dhead) {
+  const char* op = "token_log_prob_backward";
+  check_hidden(op, hidden, head);
+  const int64_t rows = hidden.dim(0), width = head.out_features;
+  check_rows(op, rows, width, vocab_size, temperature, targets);
+  check_size(op, "lse", lse.size(), rows);
+  check_size(op, "dlog_probs", dlog_probs.size(), rows);
+  check_size_or_empty(op, "dentropy", dentropy.size(), rows);
+  if (!dentropy.empty()) check_size(op, "entropy", entropy.size(), rows);
+  check_shape(op, "dhidden", dhidden, hidden.shape());
+  check_shape(op, "dhead", dhead, Shape{width, head.in_features});
+  check_dtype(op, "dhead", dhead, DType::kF32);
+  if (ctx.device() != Device::kCpu) throw_no_cuda();
+
+  const int64_t chunk = std::min(rows, chunk_rows(width));
+  const float inverse_temperature = 1.0f / temperature;
+  Tensor logits_buffer = ctx.empty(Shape{chunk, width}, DType::kF32);
+  Tensor dlogits_buffer =
+      head.dtype == DType::kF32 ? logits_buffer : ctx.empty(Shape{chunk, width}, head.dtype);
+  for (int64_t begin = 0; begin < rows; begin += chunk) {
+    const int64_t end = std::min(rows, begin + chunk);
+    const Tensor x = hidden.rows(begin, end);
+    Tensor logits = logits_buffer.rows(0, end - begin);
+    Tensor dlogits = dlogits_buffer.rows(0, end - begin), dx = dhidden.rows(begin, end);
+    linear_forward(ctx, x, head, logits);
+    dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+      parallel_rows(ctx, end - begin, rows_per_turn(width), [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+          const int64_t t = begin + i;
+          const LogitsRowGrad grad{targets[static_cast<size_t>(t)], lse[static_cast<size_t>(t)],
+                                   value_or_zero(entropy, t), dlog_probs[static_cast<size_t>(t)],
+                                   value_or_zero(dentropy, t)};
+          TokenLogProbCpu<isa>::backward_row(
+              logits.data<float>() + i * width, vocab_size, width, inverse_temperature, grad,
+              head.dtype, static_cast<char*>(dlogits.raw()) + i * width * dtype_size(head.dtype));
+        }
+      });
+    });
+    linear_dgrad(ctx, dlogits, head, dx);
+    linear_wgrad(ctx, dlogits, x, dhead);
+  }
+}
+
+}  // namespace moerl::kernels

@@ -1,0 +1,162 @@
+#include "kernels/moe/topk_gate.h"
+
+#include <vector>
+
+#include "kernels/check_tensor.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/parallel_rows.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/moe/topk_gate_impl.h"
+
+namespace moerl::kernels {
+namespace {
+
+constexpr int64_t kRowsPerTurn = 32;
+
+void check_config(const char* op, const GateConfig& c) {
+  check(c.n_routed_experts > 0, op, ": config.n_routed_experts is ", c.n_routed_experts,
+        ", expected > 0");
+  check(c.n_group > 0 && c.n_routed_experts % c.n_group == 0, op, ": config.n_group is ", c.n_group,
+        ", expected a divisor of n_routed_experts = ", c.n_routed_experts);
+  check(c.topk_group > 0 && c.topk_group <= c.n_group, op, ": config.topk_group is ", c.topk_group,
+        ", expected in [1, n_group = ", c.n_group, "]");
+  const int64_t candidates = c.n_routed_experts / c.n_group * c.topk_group;
+  check(c.num_experts_per_tok > 0 && c.num_experts_per_tok <= candidates, op,
+        ": config.num_experts_per_tok is ", c.num_experts_per_tok,
+        ", expected in [1, experts of the kept groups = ", candidates, "]");
+}
+
+void check_matrix(const char* op, const char* name, const Tensor& x, Shape shape, DType dtype) {
+  check_shape(op, name, x, shape);
+  check_dtype(op, name, x, dtype);
+}
+
+void check_indices(const char* op, const Tensor& topk_idx, int64_t begin, int64_t end,
+                   int64_t num_experts) {
+  const int32_t* idx = topk_idx.data<int32_t>();
+  const int64_t k = topk_idx.dim(1);
+  for (int64_t i = begin * k; i < end * k; ++i)
+    check(idx[i] >= 0 && idx[i] < num_experts, op, ": topk_idx[", i / k, ", ", i % k, "] is ",
+          idx[i], ", expected in [0, ", num_experts, ")");
+}
+
+}  // namespace
+
+void topk_gate_forward(ExecContext& ctx, const Tensor& logits, const Tensor& bias,
+                       const GateConfig& config, Tensor& scores, Tensor& topk_idx,
+                       Tensor& topk_weights) {
+  const char* op = "topk_gate_forward";
+  check_config(op, config);
+  check_rank(op, "logits", logits, 2);
+  const int64_t rows = logits.dim(0), experts = config.n_routed_experts;
+  check_matrix(op, "logits", logits, {rows, experts}, DType::kF32);
+  check_matrix(op, "bias", bias, {experts}, DType::kF32);
+  check_matrix(op, "scores", scores, {rows, experts}, DType::kF32);
+  check_matrix(op, "topk_idx", topk_idx, {rows, config.num_experts_per_tok}, DType::kI32);
+  check_matrix(op, "topk_weights", topk_weights, {rows, config.num_experts_per_tok}, DType::kF32);
+  switch (ctx.device()) {
+    case Device::kCpu: {
+      const GateForwardArgs args{config,
+                                 logits.data<float>(),
+                                 bias.data<float>(),
+                                 scores.data<float>(),
+                                 topk_idx.data<int32_t>(),
+                                 topk_weights.data<float>()};
+      const int64_t turns = (rows + kRowsPerTurn - 1) / kRowsPerTurn;
+      Tensor scratch = ctx.empty({turns, gate_forward_scratch(config)}, DType::kF32);
+      float* memory = scratch.data<float>();
+      return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+        parallel_rows(ctx, rows, kRowsPerTurn, [&](int64_t begin, int64_t end) {
+          TopkGateCpu<isa>::forward(args, begin, end,
+                                    memory + begin / kRowsPerTurn * gate_forward_scratch(config));
+        });
+      });
+    }
+    case Device::kCuda:
+      throw_no_cuda();
+  }
+}
+
+void topk_gate_backward(ExecContext& ctx, const Tensor& scores, const Tensor& topk_idx,
+                        const GateConfig& config, const Tensor& dtopk_weights,
+                        const Tensor* extra_dscores, Tensor& dlogits) {
+  const char* op = "topk_gate_backward";
+  check_config(op, config);
+  check_rank(op, "scores", scores, 2);
+  const int64_t rows = scores.dim(0), experts = config.n_routed_experts;
+  const Shape chosen = {rows, config.num_experts_per_tok};
+  check_matrix(op, "scores", scores, {rows, experts}, DType::kF32);
+  check_matrix(op, "topk_idx", topk_idx, chosen, DType::kI32);
+  check_matrix(op, "dtopk_weights", dtopk_weights, chosen, DType::kF32);
+  if (extra_dscores != nullptr)
+    check_matrix(op, "extra_dscores", *extra_dscores, scores.shape(), DType::kF32);
+  check_matrix(op, "dlogits", dlogits, scores.shape(), DType::kF32);
+  check_indices(op, topk_idx, 0, rows, experts);
+  switch (ctx.device()) {
+    case Device::kCpu: {
+      const GateBackwardArgs args{config,
+                                  scores.data<float>(),
+                                  topk_idx.data<int32_t>(),
+                                  dtopk_weights.data<float>(),
+                                  extra_dscores == nullptr ? nullptr : extra_dscores->data<float>(),
+                                  dlogits.data<float>()};
+      return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+        parallel_rows(ctx, rows, rows_per_turn(experts), [&](int64_t begin, int64_t end) {
+          TopkGateCpu<isa>::backward(args, begin, end);
+        });
+      });
+    }
+    case Device::kCuda:
+      throw_no_cuda();
+  }
+}
+
+double sequence_balance_loss(ExecContext& ctx, const Tensor& scores, const Tensor& topk_idx,
+                             int64_t begin, int64_t end, double alpha, Tensor* dscores) {
+  const char* op = "sequence_balance_loss";
+  check_rank(op, "scores", scores, 2);
+  check_dtype(op, "scores", scores, DType::kF32);
+  check_rank(op, "topk_idx", topk_idx, 2);
+  const int64_t experts = scores.dim(1), k = topk_idx.dim(1);
+  check_matrix(op, "topk_idx", topk_idx, {scores.dim(0), k}, DType::kI32);
+  check(begin >= 0 && begin <= end && end <= scores.dim(0), op, ": [begin, end) is [", begin, ", ",
+        end, "), expected within [0, ", scores.dim(0), ")");
+  if (dscores != nullptr) check_matrix(op, "dscores", *dscores, scores.shape(), DType::kF32);
+  check_indices(op, topk_idx, begin, end, experts);
+  if (begin == end) return 0;
+
+  const int64_t n = end - begin;
+  std::vector<double> load(static_cast<size_t>(experts), 0.0);
+  const int32_t* idx = topk_idx.data<int32_t>();
+  for (int64_t i = begin * k; i < end * k; ++i) load[static_cast<size_t>(idx[i])] += 1;
+  for (double& f : load) f *= static_cast<double>(experts) / static_cast<double>(k * n);
+
+  const int64_t parts = (n + kBalanceRows - 1) / kBalanceRows;
+  std::vector<double> sums(static_cast<size_t>(parts * experts));
+  switch (ctx.device()) {
+    case Device::kCpu: {
+      const BalanceLossArgs args{experts, scores.data<float>(), load.data(),
+                                 alpha / static_cast<double>(n),
+                                 dscores == nullptr ? nullptr : dscores->data<float>()};
+      dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+        parallel_rows(ctx, n, kBalanceRows, [&](int64_t from, int64_t to) {
+          TopkGateCpu<isa>::balance_loss(args, begin + from, begin + to,
+                                         sums.data() + from / kBalanceRows * experts);
+        });
+      });
+      break;
+    }
+    case Device::kCuda:
+      throw_no_cuda();
+  }
+  double loss = 0;
+  for (int64_t i = 0; i < experts; ++i) {
+    double sum = 0;
+    for (int64_t part = 0; part < parts; ++part)
+      sum += sums[static_cast<size_t>(part * experts + i)];
+    loss += load[static_cast<size_t>(i)] * (sum / static_cast<double>(n));
+  }
+  return alpha * loss;
+}
+
+}  // namespace moerl::kernels

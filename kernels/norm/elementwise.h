@@ -1,0 +1,21 @@
+#pragma once
+#include "kernels/exec_context.h"
+
+namespace moerl::kernels {
+
+/// dst += src, element by element, rounded once; types agree. The residual add of a gradient.
+/// @throws std::invalid_argument if shapes or types disagree.
+void add_inplace(ExecContext& ctx, const Tensor& src, Tensor& dst);
+
+/// dst = src converted (bf16 <-> fp32, or a copy), same number of elements. bf16 is rounded to
+/// nearest, ties to even.
+void cast(ExecContext& ctx, const Tensor& src, Tensor& dst);
+
+/// dst[t, :] = src[t, begin : begin + D']: columns copied out of a wider row-major matrix.
+/// @param src [T, W]. @param dst [T, D'], type of src.
+void copy_columns(ExecContext& ctx, const Tensor& src, int64_t begin, Tensor& dst);
+
+/// wide[t, begin : begin + D'] = narrow[t, :], the inverse; other columns stay.
+void paste_columns(ExecContext& ctx, const Tensor& narrow, int64_t begin, Tensor& wide);
+
+}  // namespace moerl::kernels

@@ -1,0 +1,32 @@
+#pragma once
+#include <span>
+
+#include "kernels/exec_context.h"
+
+namespace moerl::kernels {
+
+struct AdamWStep {
+  float lr = 0;
+  float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
+  /// 1 - beta^step, with step counted from 1.
+  float bias_correction1 = 1, bias_correction2 = 1;
+  /// Gradients are multiplied by it first: the global-norm clip.
+  float grad_scale = 1;
+};
+
+/// One AdamW update in place (Loshchilov & Hutter 2019, arXiv:1711.05101), g = grad * grad_scale:
+///
+///   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+///   w = w - lr * ((m / bc1) / (sqrt(v / bc2) + eps) + weight_decay * w)
+///
+/// All [any shape] fp32 of equal size; each element is on its own, in fp32.
+/// @throws std::invalid_argument if a size or type disagrees, a beta is outside [0, 1), or eps or a
+/// bias correction is not positive.
+void adamw(ExecContext& ctx, const AdamWStep& step, const Tensor& grad, Tensor& weight, Tensor& m,
+           Tensor& v);
+
+/// Sum of squares over all gradients (fp32), in fp64 over fixed blocks in a fixed order, so it is
+/// the same at any thread count. Not a number if any gradient is.
+double sum_of_squares(ExecContext& ctx, std::span<const Tensor* const> grads);
+
+}  // namespace moerl::kernels

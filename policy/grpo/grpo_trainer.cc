@@ -1,0 +1,235 @@
+#include "policy/grpo/grpo_trainer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "policy/grpo/loss_weights.h"
+#include "policy/optim/lr_schedule.h"
+
+namespace moerl {
+
+struct GrpoTrainer::Sums {
+  kernels::PolicyLossSums loss;  // over the micro-batches of all updates
+  double entropy_tokens = 0, entropy = 0;
+  double diff_tokens = 0, diff_sum = 0, diff_max = 0;  // |p_rollout - p_train| where on policy
+  double k3 = 0;
+  double grad_norm = 0, lr = 0, balance_loss = 0, updates = 0;
+  RoutingCounts routing;
+};
+
+namespace {
+
+/// max over layers of (largest expert load / mean load) - 1: "MaxVio" of the aux-loss-free paper.
+double max_violation(const RoutingCounts& counts) {
+  double worst = 0;
+  for (const std::vector<int64_t>& layer : counts.per_layer) {
+    double sum = 0, largest = 0;
+    for (int64_t c : layer) {
+      sum += static_cast<double>(c);
+      largest = std::max(largest, static_cast<double>(c));
+    }
+    if (sum > 0) worst = std::max(worst, largest * static_cast<double>(layer.size()) / sum - 1);
+  }
+  return worst;
+}
+
+void add(kernels::PolicyLossSums& total, const kernels::PolicyLossSums& part) {
+  total.loss += part.loss;
+  total.policy += part.policy;
+  total.kl += part.kl;
+  total.entropy += part.entropy;
+  total.ppo_kl += part.ppo_kl;
+  total.clipped += part.clipped;
+  total.clipped_lower += part.clipped_lower;
+  total.tokens += part.tokens;
+}
+
+std::vector<const TrainSequence*> sequences_of(std::span<const GrpoSample* const> samples) {
+  std::vector<const TrainSequence*> sequences;
+  for (const GrpoSample* sample : samples) sequences.push_back(&sample->sequence);
+  return sequences;
+}
+
+/// Splits samples, group by group, into mini-batches of `groups` groups (0: one mini-batch).
+std::vector<std::span<const GrpoSample>> split_groups(std::span<const GrpoSample> samples,
+                                                      int64_t groups) {
+  std::vector<std::span<const GrpoSample>> parts;
+  size_t begin = 0;
+  int64_t in_part = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const bool last_of_group = i + 1 == samples.size() || samples[i + 1].group != samples[i].group;
+    if (last_of_group) ++in_part;
+    if (i + 1 == samples.size() || (last_of_group && in_part == groups)) {
+      parts.push_back(samples.subspan(begin, i + 1 - begin));
+      begin = i + 1;
+      in_part = 0;
+    }
+  }
+  return parts;
+}
+
+}  // namespace
+
+GrpoTrainer::GrpoTrainer(ExecContext& ctx, Transformer& policy, AdamW& optimizer,
+                         const GrpoConfig& config, float temperature, int64_t max_response_length,
+                         int64_t total_optimizer_steps)
+    : ctx_(ctx),
+      policy_(policy),
+      optimizer_(optimizer),
+      config_(config),
+      temperature_(temperature > 0 ? temperature : 1.0f),
+      max_response_length_(max_response_length),
+      total_optimizer_steps_(total_optimizer_steps) {
+  loss_config_.clip_ratio_low = static_cast<float>(config.clip_ratio_low);
+  loss_config_.clip_ratio_high = static_cast<float>(config.clip_ratio_high);
+  loss_config_.clip_ratio_c = static_cast<float>(config.clip_ratio_c);
+  loss_config_.kl =
+      config.use_kl_loss ? parse_kl_type(config.kl_loss_type) : kernels::KlType::kNone;
+  loss_config_.kl_coef = static_cast<float>(config.kl_loss_coef);
+  loss_config_.entropy_coef = static_cast<float>(config.entropy_coeff);
+}
+
+Metrics GrpoTrainer::update(std::span<const GrpoSample> samples) {
+  check(!samples.empty(), "GrpoTrainer::update: no samples");
+  check_internal(!config_.use_kl_loss || reference_ != nullptr,
+                 "the KL loss has no reference policy");
+  Sums sums;
+  for (int64_t epoch = 0; epoch < config_.ppo_epochs; ++epoch) {
+    for (std::span<const GrpoSample> mini_batch :
+         split_groups(samples, config_.ppo_mini_batch_size))
+      update_mini_batch(mini_batch, sums.updates == 0, sums);
+  }
+  const double tokens = std::max(sums.loss.tokens, 1.0), updates = sums.updates;
+  Metrics metrics = {
+      {"actor/pg_loss", sums.loss.policy / updates},
+      {"actor/loss", sums.loss.loss / updates},
+      {"actor/pg_clipfrac", sums.loss.clipped / tokens},
+      {"actor/pg_clipfrac_lower", sums.loss.clipped_lower / tokens},
+      {"actor/ppo_kl", sums.loss.ppo_kl / tokens},
+      {"actor/entropy", sums.entropy / std::max(sums.entropy_tokens, 1.0)},
+      {"actor/grad_norm", sums.grad_norm / updates},
+      {"actor/lr", sums.lr},
+      {"training/rollout_probs_diff_max", sums.diff_max},
+      {"training/rollout_probs_diff_mean", sums.diff_sum / std::max(sums.diff_tokens, 1.0)},
+      {"rollout_corr/k3_kl", sums.k3 / std::max(sums.diff_tokens, 1.0)},
+      {"moe/max_vio", max_violation(sums.routing)},
+  };
+  if (config_.use_kl_loss) {
+    metrics["actor/kl_loss"] = sums.loss.kl / updates;
+    metrics["actor/kl_coef"] = config_.kl_loss_coef;
+  }
+  if (config_.aux_loss_alpha > 0) metrics["moe/balance_loss"] = sums.balance_loss / updates;
+  return metrics;
+}
+
+void GrpoTrainer::update_mini_batch(std::span<const GrpoSample> samples, bool on_policy,
+                                    Sums& sums) {
+  std::vector<const GrpoSample*> used;
+  std::vector<int64_t> lengths;
+  for (const GrpoSample& sample : samples) {
+    if (!sample.in_loss) continue;
+    used.push_back(&sample);
+    lengths.push_back(static_cast<int64_t>(sample.sequence.completion.size()));
+  }
+  if (used.empty()) return;
+  const double scale = config_.loss_scale_factor > 0 ? config_.loss_scale_factor
+                                                     : static_cast<double>(max_response_length_);
+  const std::vector<double> weights = loss_weights(lengths, config_.loss_agg_mode, scale);
+  const std::vector<int64_t> borders =
+      split_micro_batches(sequences_of(used), config_.ppo_max_token_len);
+  RoutingCounts before = sums.routing;
+  sums.routing = {};
+  for (size_t i = 0; i + 1 < borders.size(); ++i) {
+    const auto begin = static_cast<size_t>(borders[i]),
+               n = static_cast<size_t>(borders[i + 1]) - begin;
+    run_micro_batch(std::span(used).subspan(begin, n), std::span(weights).subspan(begin, n),
+                    on_policy, sums);
+  }
+  sums.lr = learning_rate(config_.optim, optimizer_.num_steps(), total_optimizer_steps_);
+  sums.grad_norm += optimizer_.step(ctx_, sums.lr);
+  sums.updates += 1;
+  if (config_.router_bias_update_rate > 0)
+    policy_.update_router_bias(sums.routing, config_.router_bias_update_rate);
+  sums.routing.add(before);
+  policy_.pack(ctx_);
+}
+
+void GrpoTrainer::run_micro_batch(std::span<const GrpoSample* const> samples,
+                                  std::span<const double> weights, bool on_policy, Sums& sums) {
+  const std::vector<const TrainSequence*> sequences = sequences_of(samples);
+  KvCache& cache = training_cache(SequencePass::num_blocks_needed(sequences));
+
+  std::vector<float> reference_log_probs;
+  if (config_.use_kl_loss) {
+    const SequencePass reference(ctx_, *reference_, sequences, cache, {.temperature = temperature_},
+                                 false);
+    reference_log_probs.assign(reference.log_probs().begin(), reference.log_probs().end());
+  }
+  SequencePass pass(ctx_, policy_, sequences, cache,
+                    {.temperature = temperature_,
+                     .recompute = config_.recompute,
+                     .balance_alpha = config_.aux_loss_alpha,
+                     .balance_scale = 1.0 / static_cast<double>(samples.size())},
+                    true);
+
+  const size_t num_tokens = pass.log_probs().size();
+  std::vector<float> rollout(num_tokens), advantages(num_tokens), token_weights(num_tokens);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const auto begin = static_cast<size_t>(pass.offsets()[i]);
+    const GrpoSample& sample = *samples[i];
+    check(sample.rollout_log_probs.size() == sample.sequence.completion.size(),
+          "GrpoTrainer: a sample has ", sample.sequence.completion.size(), " tokens and ",
+          sample.rollout_log_probs.size(), " log-probs");
+    for (size_t t = 0; t < sample.rollout_log_probs.size(); ++t) {
+      rollout[begin + t] = sample.rollout_log_probs[t];
+      advantages[begin + t] = sample.advantage;
+      token_weights[begin + t] = static_cast<float>(weights[i]);
+    }
+  }
+  for (size_t t = 0; t < num_tokens; ++t) {
+    sums.entropy += pass.entropy()[t];
+    if (!on_policy) continue;
+    const double difference = pass.log_probs()[t] - rollout[t];
+    const bool same =
+        std::bit_cast<uint32_t>(pass.log_probs()[t]) == std::bit_cast<uint32_t>(rollout[t]);
+    const double probability = std::abs(std::exp(static_cast<double>(pass.log_probs()[t])) -
+                                        std::exp(static_cast<double>(rollout[t])));
+    sums.diff_max = std::max(sums.diff_max, probability);
+    sums.diff_sum += probability;
+    sums.diff_tokens += 1;
+    sums.k3 += std::exp(difference) - difference - 1;
+    check_internal(same || !config_.require_exact_rollout, "the training forward gives log-prob ",
+                   pass.log_probs()[t], " where the sampler recorded ", rollout[t], " (token ", t,
+                   " of a micro-batch of ", num_tokens,
+                   "); sampler and trainer hold different weights or kernels");
+  }
+  sums.entropy_tokens += static_cast<double>(num_tokens);
+
+  std::vector<float> dlog_probs(num_tokens);
+  std::vector<float> dentropy(config_.entropy_coeff != 0 ? num_tokens : 0);
+  const kernels::PolicyLossInput input = {
+      .log_probs = pass.log_probs(),
+      .old_log_probs = rollout,
+      .ref_log_probs = reference_log_probs,
+      .entropy = config_.entropy_coeff != 0 ? pass.entropy() : std::span<const float>(),
+      .advantages = advantages,
+      .weights = token_weights};
+  const kernels::PolicyLossSums loss =
+      kernels::policy_loss(loss_config_, input, dlog_probs, dentropy);
+  if (!std::isfinite(loss.loss))
+    throw NumericalError(
+        concat("the policy loss is ", loss.loss, " at optimizer step ", optimizer_.num_steps()));
+  add(sums.loss, loss);
+  sums.balance_loss += pass.balance_loss();
+  sums.routing.add(pass.routing());
+  pass.backward(ctx_, policy_, dlog_probs, dentropy);
+}
+
+KvCache& GrpoTrainer::training_cache(int64_t num_blocks) {
+  if (!cache_ || cache_->num_blocks() < num_blocks)
+    cache_ = std::make_unique<KvCache>(policy_.config(), policy_.dtype(), num_blocks);
+  return *cache_;
+}
+
+}  // namespace moerl

@@ -1,0 +1,50 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "kernels/gemm/linear.h"
+#include "policy/parameter.h"
+
+namespace moerl {
+
+/// Bias-free linear map y = x W^T. W [N, K] may be made of several parameters stacked along N (a
+/// gate and an up projection), so that one product serves them all: each parameter is a row range
+/// of the one master, the one gradient and the one working image.
+class Linear {
+ public:
+  struct Part {
+    std::string name;
+    int64_t out_features;
+  };
+  Linear(const std::vector<Part>& parts, int64_t in_features);
+  Linear(const std::string& name, int64_t out_features, int64_t in_features)
+      : Linear({{name, out_features}}, in_features) {}
+
+  int64_t out_features() const { return value_.dim(0); }
+  int64_t in_features() const { return value_.dim(1); }
+
+  void collect(std::vector<Parameter*>& parameters);
+  /// Allocates zeroed gradients of the parameters.
+  void enable_gradients();
+  /// Refreshes the working image from the master.
+  void pack(ExecContext& ctx, DType dtype, bool with_dgrad);
+
+  /// @param x [T, K] of the working type. @return [T, N] of the same type.
+  Tensor forward(ExecContext& ctx, const Tensor& x) const;
+  /// Adds to the parameters' gradients. @param dx [T, K].
+  void backward(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dx,
+                Write write = Write::kOverwrite);
+  /// As above; returns dx [T, K] of dy's type.
+  Tensor backward(ExecContext& ctx, const Tensor& dy, const Tensor& x);
+
+  const kernels::PackedWeight& image() const { return image_; }
+  const Tensor& value() const { return value_; }
+  Tensor& grad() { return grad_; }
+
+ private:
+  Tensor value_, grad_;  // [N, K] fp32
+  std::vector<Parameter> parameters_;
+  kernels::PackedWeight image_;
+};
+
+}  // namespace moerl

@@ -1,0 +1,79 @@
+#pragma once
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/attention/attention.h"
+#include "kernels/moe/permute.h"
+#include "kernels/moe/topk_gate.h"
+#include "policy/layers/swiglu_mlp.h"
+#include "policy/model_config.h"
+
+namespace moerl {
+
+/// What the routing of a pass is asked for beyond the output, and what it gave.
+struct RoutingStats {
+  double balance_alpha = 0;                  ///< weight of each sequence's balance loss; 0 for none
+  double balance_loss = 0;                   ///< added up over layers and sequences, weighted
+  std::vector<std::vector<int64_t>> counts;  ///< tokens of each expert; every layer appends its row
+};
+
+/// Mixture of experts: y = sum_k w_k expert_k(x) + shared(x), with the experts and weights of
+/// topk_gate. The router runs in fp32: x is widened, its weight is never rounded.
+class Moe {
+ public:
+  struct Saved {
+    Tensor x;                               // [T, D]
+    Tensor scores, topk_idx, topk_weights;  // [T, E], [T, K], [T, K]
+    kernels::ExpertRows rows;
+    Tensor gate_up;     // [T K, 2 I], sorted by expert
+    Tensor expert_out;  // [T K, D]
+    SwiGluMlp::Saved shared;
+  };
+
+  /// @param prefix  of the parameters' names, with its dot.
+  Moe(const std::string& prefix, const ModelConfig& config);
+
+  void collect(std::vector<Parameter*>& parameters);
+  void enable_gradients();
+  void pack(ExecContext& ctx, DType dtype, bool with_dgrad);
+
+  /// @param x [T, D].
+  /// @param sequences  the rows of each sequence; read for the balance loss alone.
+  /// @param saved  null in inference.
+  /// @param stats  null in inference, and when a forward is run again for its backward.
+  Tensor forward(ExecContext& ctx, const Tensor& x,
+                 std::span<const kernels::AttentionSegment> sequences, Saved* saved,
+                 RoutingStats* stats) const;
+  /// Returns dx [T, D]; adds to the parameters' gradients. The chosen experts are constants.
+  /// @param balance_alpha  that of forward's stats.
+  Tensor backward(ExecContext& ctx, const Tensor& dy,
+                  std::span<const kernels::AttentionSegment> sequences, double balance_alpha,
+                  const Saved& saved);
+
+  /// bias_e += rate * sign(mean(counts) - counts_e).
+  void update_bias(std::span<const int64_t> counts, double rate);
+
+ private:
+  struct Routing {
+    Tensor scores, topk_idx, topk_weights;
+    kernels::ExpertRows rows;
+  };
+  Routing route(ExecContext& ctx, const Tensor& x) const;
+  void record(ExecContext& ctx, const Routing& routing,
+              std::span<const kernels::AttentionSegment> sequences, RoutingStats& stats) const;
+  void route_backward(ExecContext& ctx, const Tensor& dtopk_weights,
+                      std::span<const kernels::AttentionSegment> sequences, double balance_alpha,
+                      const Saved& saved, Tensor& dx);
+
+  kernels::GateConfig gate_config_;
+  Linear gate_;           // [E, D], working type fp32
+  Parameter score_bias_;  // [E]
+  std::vector<SwiGluMlp> experts_;
+  std::optional<SwiGluMlp> shared_;
+  std::vector<const kernels::PackedWeight*> gate_up_images_, down_images_;  // of experts_
+  std::vector<Tensor*> gate_up_grads_, down_grads_;
+};
+
+}  // namespace moerl

@@ -1,0 +1,72 @@
+#include "policy/layers/mtp.h"
+
+namespace moerl {
+
+MtpModule::MtpModule(const std::string& prefix, const ModelConfig& config, int64_t layer)
+    : embedded_norm_(prefix + "enorm.weight", config.hidden_size, config.rms_norm_eps),
+      hidden_norm_(prefix + "hnorm.weight", config.hidden_size, config.rms_norm_eps),
+      eh_proj_(prefix + "eh_proj.weight", config.hidden_size, 2 * config.hidden_size),
+      block_(prefix, config, layer),
+      head_norm_(prefix + "shared_head.norm.weight", config.hidden_size, config.rms_norm_eps) {}
+
+void MtpModule::collect(std::vector<Parameter*>& parameters) {
+  embedded_norm_.collect(parameters);
+  hidden_norm_.collect(parameters);
+  eh_proj_.collect(parameters);
+  block_.collect(parameters);
+  head_norm_.collect(parameters);
+}
+
+void MtpModule::enable_gradients() {
+  embedded_norm_.enable_gradients();
+  hidden_norm_.enable_gradients();
+  eh_proj_.enable_gradients();
+  block_.enable_gradients();
+  head_norm_.enable_gradients();
+}
+
+void MtpModule::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
+  eh_proj_.pack(ctx, dtype, with_dgrad);
+  block_.pack(ctx, dtype, with_dgrad);
+}
+
+Tensor MtpModule::forward(ExecContext& ctx, const Tensor& embedded, const Tensor& hidden,
+                          const RowPlaces& places, kernels::PagedKv& cache, Saved* saved,
+                          bool keep_block, RoutingStats* stats) const {
+  const int64_t t = hidden.dim(0), d = hidden.dim(1);
+  const Tensor e = embedded_norm_.forward(ctx, embedded, saved ? &saved->embedded_rstd : nullptr);
+  const Tensor h = hidden_norm_.forward(ctx, hidden, saved ? &saved->hidden_rstd : nullptr);
+  Tensor both = ctx.empty({t, 2 * d}, hidden.dtype());
+  kernels::paste_columns(ctx, e, 0, both);
+  kernels::paste_columns(ctx, h, d, both);
+  Residual stream{eh_proj_.forward(ctx, both), {}};
+  if (saved) saved->block_input = stream.x;
+  block_.forward(ctx, stream, places, cache, saved && keep_block ? &saved->block : nullptr, stats);
+  Tensor y = head_norm_.forward(ctx, stream, saved ? &saved->last_rstd : nullptr);
+  if (saved) {
+    saved->embedded = embedded;
+    saved->hidden = hidden;
+    saved->both = std::move(both);
+    saved->last = stream.x;
+  }
+  return y;
+}
+
+Tensor MtpModule::backward(ExecContext& ctx, const Tensor& dy, const RowPlaces& places,
+                           double balance_alpha, const Saved& saved, Tensor& dhidden) {
+  const int64_t d = dy.dim(1);
+  Tensor dx = ctx.empty(dy.shape(), dy.dtype());
+  head_norm_.backward(ctx, dy, saved.last, saved.last_rstd, dx, Write::kOverwrite);
+  block_.backward(ctx, dx, places, balance_alpha, saved.block);
+  const Tensor dboth = eh_proj_.backward(ctx, dx, saved.both);
+  Tensor de = ctx.empty(dy.shape(), dy.dtype()), dh = ctx.empty(dy.shape(), dy.dtype());
+  kernels::copy_columns(ctx, dboth, d, dh);
+  kernels::copy_columns(ctx, dboth, 0, de);
+  hidden_norm_.backward(ctx, dh, saved.hidden, saved.hidden_rstd, dhidden, Write::kAccumulate);
+  Tensor dembedded = ctx.empty(dy.shape(), dy.dtype());
+  embedded_norm_.backward(ctx, de, saved.embedded, saved.embedded_rstd, dembedded,
+                          Write::kOverwrite);
+  return dembedded;
+}
+
+}  // namespace moerl

@@ -1,0 +1,22 @@
+#pragma once
+#include <string>
+
+#include "kernels/gemm/linear.h"
+#include "kernels/tensor.h"
+
+namespace moerl {
+
+/// One named tensor of the model: the fp32 master and, for weight matrices, the working image that
+/// the kernels read.
+struct Parameter {
+  std::string name;  ///< Hugging Face name, such as model.layers.0.mlp.gate_proj.weight
+  Tensor value;      ///< fp32 master
+  Tensor grad;       ///< fp32, same shape; undefined until gradients are enabled, and for buffers
+  /// A buffer (e_score_correction_bias) has no gradient and no optimizer state; it is saved all the
+  /// same.
+  bool is_buffer = false;
+  /// Weight decay applies to matrices, not to norms.
+  bool decays() const { return value.shape().rank() >= 2; }
+};
+
+}  // namespace moerl

@@ -1,0 +1,95 @@
+#include "policy/sft/sft_trainer.h"
+
+#include <cmath>
+
+#include "policy/optim/lr_schedule.h"
+
+namespace moerl {
+
+void visit_fields(FieldVisitor& v, SftConfig& c) {
+  v.field("total_epochs", c.total_epochs, kAtLeastOne);
+  v.field("train_batch_size", c.train_batch_size, kAtLeastOne);
+  v.field("max_token_len", c.max_token_len, kAtLeastOne);
+  v.field("recompute", c.recompute);
+  v.field("mtp_loss_weight", c.mtp_loss_weight, kNotNegative);
+  v.field("aux_loss_alpha", c.aux_loss_alpha, kNotNegative);
+  v.field("router_bias_update_rate", c.router_bias_update_rate, kNotNegative);
+  v.group("optim", c.optim);
+}
+
+SftTrainer::SftTrainer(ExecContext& ctx, Transformer& model, AdamW& optimizer,
+                       const SftConfig& config, int64_t total_steps)
+    : ctx_(ctx), model_(model), optimizer_(optimizer), config_(config), total_steps_(total_steps) {}
+
+std::map<std::string, double> SftTrainer::update(std::span<const TrainSequence* const> batch) {
+  double num_tokens = 0, mtp_tokens = 0;
+  for (const TrainSequence* s : batch) {
+    num_tokens += static_cast<double>(s->completion.size());
+    // The module sees no token at index 0 or 1 of a sequence.
+    mtp_tokens += static_cast<double>(s->completion.size()) - (s->prompt.size() == 1 ? 1 : 0);
+  }
+  double loss = 0, correct_tokens = 0, balance = 0, mtp = 0;
+  RoutingCounts routing;
+  const std::vector<int64_t> borders = split_micro_batches(batch, config_.max_token_len);
+  for (size_t i = 0; i + 1 < borders.size(); ++i) {
+    const auto begin = static_cast<size_t>(borders[i]),
+               n = static_cast<size_t>(borders[i + 1]) - begin;
+    const std::span<const TrainSequence* const> part = batch.subspan(begin, n);
+    SequencePass pass(ctx_, model_, part, training_cache(SequencePass::num_blocks_needed(part)),
+                      {.recompute = config_.recompute,
+                       .balance_alpha = config_.aux_loss_alpha,
+                       .balance_scale = 1.0 / static_cast<double>(batch.size()),
+                       .mtp_loss_weight = config_.mtp_loss_weight,
+                       .mtp_token_weight = 1.0 / std::max(mtp_tokens, 1.0)},
+                      true);
+    for (float log_prob : pass.log_probs()) {
+      loss -= log_prob / num_tokens;
+      correct_tokens += log_prob > -0.6931472f ? 1 : 0;
+    }
+    balance += pass.balance_loss();
+    mtp += pass.mtp_loss();
+    routing.add(pass.routing());
+    const std::vector<float> dlog_probs(pass.log_probs().size(),
+                                        static_cast<float>(-1 / num_tokens));
+    pass.backward(ctx_, model_, dlog_probs, {});
+  }
+  if (!std::isfinite(loss))
+    throw NumericalError(
+        concat("the SFT loss is ", loss, " at optimizer step ", optimizer_.num_steps()));
+  const double lr = learning_rate(config_.optim, optimizer_.num_steps(), total_steps_);
+  std::map<std::string, double> metrics = {
+      {"train/loss", loss},
+      {"train/lr", lr},
+      {"train/tokens", num_tokens},
+      {"train/majority_token_frac", correct_tokens / num_tokens},
+      {"train/grad_norm", optimizer_.step(ctx_, lr)}};
+  if (config_.aux_loss_alpha > 0) metrics["train/balance_loss"] = balance;
+  if (config_.mtp_loss_weight > 0) metrics["train/mtp_loss"] = mtp;
+  if (config_.router_bias_update_rate > 0)
+    model_.update_router_bias(routing, config_.router_bias_update_rate);
+  model_.pack(ctx_);
+  return metrics;
+}
+
+double SftTrainer::evaluate(std::span<const TrainSequence* const> batch) {
+  double loss = 0, num_tokens = 0;
+  const std::vector<int64_t> borders = split_micro_batches(batch, config_.max_token_len);
+  for (size_t i = 0; i + 1 < borders.size(); ++i) {
+    const auto begin = static_cast<size_t>(borders[i]),
+               n = static_cast<size_t>(borders[i + 1]) - begin;
+    const std::span<const TrainSequence* const> part = batch.subspan(begin, n);
+    const SequencePass pass(ctx_, model_, part,
+                            training_cache(SequencePass::num_blocks_needed(part)), {}, false);
+    for (float log_prob : pass.log_probs()) loss -= log_prob;
+    num_tokens += static_cast<double>(pass.log_probs().size());
+  }
+  return loss / std::max(num_tokens, 1.0);
+}
+
+KvCache& SftTrainer::training_cache(int64_t num_blocks) {
+  if (!cache_ || cache_->num_blocks() < num_blocks)
+    cache_ = std::make_unique<KvCache>(model_.config(), model_.dtype(), num_blocks);
+  return *cache_;
+}
+
+}  // namespace moerl

@@ -1,0 +1,192 @@
+#include "policy/transformer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "common/rng.h"
+#include "policy/transformer_impl.h"
+
+namespace moerl {
+namespace {
+
+const ModelConfig& checked(const ModelConfig& config) {
+  std::string text;
+  for (const std::string& violation : config.violations()) text += "\n  " + violation;
+  if (!text.empty()) throw ConfigError("model configuration:" + text);
+  return config;
+}
+
+/// hidden[rows[i], :] one below the other; shares the memory if the rows follow each other.
+Tensor gather_rows(ExecContext& ctx, const Tensor& hidden, std::span<const int32_t> rows) {
+  const auto n = static_cast<int64_t>(rows.size());
+  bool consecutive = n > 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t row = rows[static_cast<size_t>(i)];
+    check(row >= 0 && row < hidden.dim(0), "Transformer::logits: row ", row, " of ", hidden.dim(0));
+    consecutive = consecutive && row == rows[0] + i;
+  }
+  if (consecutive) return hidden.rows(rows[0], rows[0] + n);
+  Tensor out = ctx.empty({n, hidden.dim(1)}, hidden.dtype());
+  const int64_t bytes = hidden.dim(1) * dtype_size(hidden.dtype());
+  constexpr int64_t kRowsPerChunk = 16;
+  ctx.pool().parallel_for((n + kRowsPerChunk - 1) / kRowsPerChunk, [&](int64_t chunk) {
+    for (int64_t i = chunk * kRowsPerChunk; i < std::min(n, (chunk + 1) * kRowsPerChunk); ++i)
+      std::memcpy(static_cast<char*>(out.raw()) + i * bytes,
+                  static_cast<const char*>(hidden.raw()) + rows[static_cast<size_t>(i)] * bytes,
+                  static_cast<size_t>(bytes));
+  });
+  return out;
+}
+
+}  // namespace
+
+void RoutingCounts::add(const RoutingCounts& other) {
+  if (per_layer.size() < other.per_layer.size()) per_layer.resize(other.per_layer.size());
+  for (size_t layer = 0; layer < other.per_layer.size(); ++layer) {
+    const std::vector<int64_t>& from = other.per_layer[layer];
+    std::vector<int64_t>& to = per_layer[layer];
+    to.resize(from.size());
+    for (size_t e = 0; e < from.size(); ++e) to[e] += from[e];
+  }
+}
+
+void TransformerSavedDelete::operator()(TransformerSaved* saved) const { delete saved; }
+
+Transformer::Impl::Impl(const ModelConfig& c, DType type)
+    : config(checked(c)),
+      dtype(type),
+      embed_tokens{"model.embed_tokens.weight",
+                   Tensor::zeros({c.vocab_size, c.hidden_size}, DType::kF32),
+                   {},
+                   false},
+      final_norm("model.norm.weight", c.hidden_size, c.rms_norm_eps),
+      rope_table(kernels::rope_table(c.rope(), c.max_position_embeddings)) {
+  check(dtype == DType::kF32 || dtype == DType::kBF16, "Transformer: dtype is ", dtype_name(dtype),
+        ", expected f32 or bf16");
+  auto prefix = [](int64_t layer) { return "model.layers." + std::to_string(layer) + "."; };
+  parameters.push_back(&embed_tokens);
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
+    blocks.emplace_back(prefix(layer), c, layer).collect(parameters);
+  if (c.num_nextn_predict_layers > 0)
+    mtp.emplace(prefix(c.num_hidden_layers), c, c.num_hidden_layers).collect(parameters);
+  final_norm.collect(parameters);
+  if (!c.tie_word_embeddings)
+    lm_head.emplace("lm_head.weight", c.vocab_size, c.hidden_size).collect(parameters);
+}
+
+std::vector<Moe*> Transformer::Impl::moe_layers() {
+  std::vector<Moe*> layers;
+  for (DecoderBlock& block : blocks)
+    if (block.moe()) layers.push_back(block.moe());
+  if (mtp && mtp->block().moe()) layers.push_back(mtp->block().moe());
+  return layers;
+}
+
+Transformer::Transformer(const ModelConfig& config, DType dtype)
+    : impl_(std::make_unique<Impl>(config, dtype)) {}
+Transformer::~Transformer() = default;
+
+const ModelConfig& Transformer::config() const { return impl_->config; }
+DType Transformer::dtype() const { return impl_->dtype; }
+std::string Transformer::numeric_family() const {
+  return std::string("cpu-") + dtype_name(impl_->dtype);
+}
+
+std::vector<Parameter*> Transformer::parameters() { return impl_->parameters; }
+std::vector<const Parameter*> Transformer::parameters() const {
+  return {impl_->parameters.begin(), impl_->parameters.end()};
+}
+
+void Transformer::init_weights(uint64_t seed) {
+  const double std = impl_->config.initializer_range;
+  ThreadPool pool(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  // Blocks of rows are streams of their own, so that they can be drawn side by side.
+  constexpr int64_t kBlock = 1 << 16;
+  for (Parameter* parameter : impl_->parameters) {
+    float* values = parameter->value.data<float>();
+    const int64_t n = parameter->value.numel();
+    if (parameter->value.shape().rank() < 2) {
+      std::fill(values, values + n, parameter->is_buffer ? 0.0f : 1.0f);
+      continue;
+    }
+    const uint64_t key = mix64(seed) ^ hash64(parameter->name);
+    pool.parallel_for((n + kBlock - 1) / kBlock, [&](int64_t block) {
+      Rng rng(key, static_cast<uint64_t>(block));
+      for (int64_t i = block * kBlock; i < std::min(n, (block + 1) * kBlock); ++i)
+        values[i] = static_cast<float>(std * rng.normal());
+    });
+  }
+}
+
+void Transformer::enable_gradients() {
+  Impl& m = *impl_;
+  m.embed_tokens.grad = Tensor::zeros(m.embed_tokens.value.shape(), DType::kF32);
+  for (DecoderBlock& block : m.blocks) block.enable_gradients();
+  if (m.mtp) m.mtp->enable_gradients();
+  m.final_norm.enable_gradients();
+  if (m.lm_head) m.lm_head->enable_gradients();
+  m.has_gradients = true;
+}
+
+void Transformer::zero_gradients() {
+  for (Parameter* parameter : impl_->parameters)
+    if (parameter->grad.defined()) parameter->grad.fill_zero();
+}
+
+void Transformer::pack(ExecContext& ctx, bool with_dgrad) {
+  Impl& m = *impl_;
+  for (DecoderBlock& block : m.blocks) block.pack(ctx, m.dtype, with_dgrad);
+  if (m.mtp) m.mtp->pack(ctx, m.dtype, with_dgrad);
+  if (m.lm_head) {
+    m.lm_head->pack(ctx, m.dtype, with_dgrad);
+  } else {
+    kernels::pack_weight(ctx, m.embed_tokens.value, m.dtype, with_dgrad, m.tied_head);
+  }
+  m.packed = true;
+  m.packed_with_dgrad = with_dgrad;
+}
+
+Tensor Transformer::logits(ExecContext& ctx, const Tensor& hidden,
+                           std::span<const int32_t> rows) const {
+  Tensor out =
+      ctx.empty({static_cast<int64_t>(rows.size()), impl_->config.vocab_size}, DType::kF32);
+  kernels::linear_forward(ctx, gather_rows(ctx, hidden, rows), head(), out);
+  return out;
+}
+
+const kernels::PackedWeight& Transformer::head() const {
+  return impl_->lm_head ? impl_->lm_head->image() : impl_->tied_head;
+}
+Tensor& Transformer::head_grad() {
+  return impl_->lm_head ? impl_->lm_head->grad() : impl_->embed_tokens.grad;
+}
+
+void Transformer::update_router_bias(const RoutingCounts& counts, double rate) {
+  std::vector<Moe*> layers = impl_->moe_layers();
+  const auto hidden_layers = static_cast<size_t>(impl_->config.num_moe_layers());
+  const size_t n = counts.per_layer.size();
+  check(n == hidden_layers || n == layers.size(), "update_router_bias: counts of ", n,
+        " layers, expected ", hidden_layers, " or, with the MTP module, ", layers.size());
+  for (size_t i = 0; i < n; ++i) layers[i]->update_bias(counts.per_layer[i], rate);
+}
+
+SequenceBatch pack_sequences(std::span<const std::vector<int32_t>> sequences) {
+  SequenceBatch out;
+  for (const std::vector<int32_t>& sequence : sequences) {
+    const auto n = static_cast<int64_t>(sequence.size());
+    check(n > 0, "pack_sequences: sequence ", out.block_tables.size(), " is empty");
+    std::vector<int32_t>& table = out.block_tables.emplace_back();
+    for (int64_t begin = 0; begin < n; begin += kernels::kKvBlock)
+      table.push_back(static_cast<int32_t>(out.num_blocks++));
+    for (int64_t i = 0; i < n; ++i) out.batch.positions.push_back(static_cast<int32_t>(i));
+    out.batch.segments.push_back({out.batch.num_tokens(), n, 0, {}});
+    out.batch.token_ids.insert(out.batch.token_ids.end(), sequence.begin(), sequence.end());
+  }
+  // The tables stand still from here on; their elements stay put when the batch is moved.
+  for (size_t i = 0; i < sequences.size(); ++i)
+    out.batch.segments[i].block_table = out.block_tables[i];
+  return out;
+}
+
+}  // namespace moerl

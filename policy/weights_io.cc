@@ -1,0 +1,160 @@
+#include "policy/weights_io.h"
+
+#include <bit>
+#include <cstring>
+#include <map>
+
+#include "common/error.h"
+#include "common/file.h"
+#include "common/rng.h"
+#include "kernels/norm/rms_norm.h"
+#include "policy/safetensors.h"
+
+namespace moerl {
+namespace {
+
+using policy::CheckpointReader;
+using policy::SafetensorsDtype;
+using policy::SafetensorsWriter;
+
+std::string layer_prefix(int64_t layer) { return concat("model.layers.", layer, "."); }
+
+/// Tensors of a checkpoint that repeat a parameter: name to the parameter that they repeat.
+std::map<std::string, const Parameter*> duplicates(const Transformer& model) {
+  const ModelConfig& config = model.config();
+  const Parameter *embedding = nullptr, *head = nullptr;
+  for (const Parameter* parameter : model.parameters()) {
+    if (parameter->name == "model.embed_tokens.weight") embedding = parameter;
+    if (parameter->name == "lm_head.weight") head = parameter;
+  }
+  if (config.tie_word_embeddings) head = embedding;
+  std::map<std::string, const Parameter*> out;
+  if (config.num_nextn_predict_layers > 0) {
+    const std::string prefix = layer_prefix(config.num_hidden_layers);
+    out[prefix + "embed_tokens.weight"] = embedding;
+    out[prefix + "shared_head.head.weight"] = head;
+  }
+  if (config.tie_word_embeddings) out["lm_head.weight"] = embedding;
+  return out;
+}
+
+bool is_left_out_mtp(const ModelConfig& config, const std::string& name) {
+  return config.num_nextn_predict_layers == 0 &&
+         name.starts_with(layer_prefix(config.num_hidden_layers));
+}
+
+void check_inventory(const Transformer& model, const CheckpointReader& reader,
+                     const std::filesystem::path& directory) {
+  std::map<std::string, const Parameter*> expected, optional = duplicates(model);
+  for (const Parameter* parameter : model.parameters()) expected[parameter->name] = parameter;
+  const std::string mtp_prefix = layer_prefix(model.config().num_hidden_layers);
+  bool has_mtp = false;
+  for (const std::string& name : reader.names()) has_mtp = has_mtp || name.starts_with(mtp_prefix);
+  std::string problems;
+  if (model.config().num_nextn_predict_layers > 0 && !has_mtp)
+    problems += "\n  there is no MTP module; set num_nextn_predict_layers to 0 to go without it";
+  for (const auto& [name, parameter] : expected)
+    if (!reader.contains(name) && (has_mtp || !name.starts_with(mtp_prefix)))
+      problems += concat("\n  ", name, " is missing");
+  for (const std::string& name : reader.names()) {
+    const Parameter* parameter = nullptr;
+    if (const auto it = expected.find(name); it != expected.end()) parameter = it->second;
+    if (const auto it = optional.find(name); it != optional.end()) parameter = it->second;
+    if (parameter == nullptr) {
+      if (!is_left_out_mtp(model.config(), name))
+        problems += concat("\n  ", name, " does not belong to this model");
+    } else if (reader.tensor(name).shape != parameter->value.shape()) {
+      problems += concat("\n  ", name, " is ", reader.tensor(name).shape, ", expected ",
+                         parameter->value.shape());
+    }
+  }
+  if (!problems.empty())
+    throw IoError(concat(directory.string(), ": the tensors do not fit config.json:", problems));
+}
+
+/// One step of a hash chain: a multiplication spreads the word upwards, the rotation back down.
+uint64_t absorb(uint64_t state, uint64_t word) {
+  return std::rotl((state ^ word) * 0x9E3779B97F4A7C15, 29);
+}
+
+uint64_t tensor_hash(const Parameter& parameter) {
+  constexpr int64_t kLanes = 4;  // independent chains hide the multiplication's latency
+  const auto* bytes = static_cast<const char*>(parameter.value.raw());
+  const int64_t size = parameter.value.bytes(), whole = size / (8 * kLanes) * (8 * kLanes);
+  uint64_t lanes[kLanes] = {1, 2, 3, 4};
+  for (int64_t at = 0; at < whole; at += 8 * kLanes) {
+    uint64_t words[kLanes];
+    std::memcpy(words, bytes + at, sizeof words);
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = absorb(lanes[lane], words[lane]);
+  }
+  for (int64_t at = whole; at < size; at += 4) {
+    uint32_t word;
+    std::memcpy(&word, bytes + at, sizeof word);
+    lanes[0] = absorb(lanes[0], word);
+  }
+  uint64_t hash = hash64(parameter.name);
+  for (int64_t dim : parameter.value.shape().dims())
+    hash = mix64(absorb(hash, static_cast<uint64_t>(dim)));
+  for (uint64_t lane : lanes) hash = mix64(absorb(hash, lane));
+  return hash;
+}
+
+}  // namespace
+
+ModelConfig read_model_config(const std::filesystem::path& directory) {
+  const std::filesystem::path path = directory / "config.json";
+  return ModelConfig::from_json(path.string(), read_file(path));
+}
+
+void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory) {
+  const CheckpointReader reader(directory);
+  check_inventory(model, reader, directory);
+  const std::vector<Parameter*> parameters = model.parameters();
+  ctx.pool().parallel_for(static_cast<int64_t>(parameters.size()), [&](int64_t i) {
+    Parameter& parameter = *parameters[static_cast<size_t>(i)];
+    reader.read_f32(parameter.name, parameter.value.data<float>(), parameter.value.shape());
+  });
+}
+
+std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,
+                                        DType dtype, bool with_dgrad) {
+  auto model = std::make_unique<Transformer>(read_model_config(directory), dtype);
+  load_weights(ctx, *model, directory);
+  model->pack(ctx, with_dgrad);
+  return model;
+}
+
+void save_model(ExecContext& ctx, const Transformer& model, const std::filesystem::path& directory,
+                DType dtype, int64_t max_shard_bytes) {
+  check(dtype == DType::kF32 || dtype == DType::kBF16, "save_model: dtype is ", dtype_name(dtype),
+        ", expected f32 or bf16");
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) throw IoError(concat(directory.string(), ": cannot create: ", error.message()));
+  SafetensorsWriter writer;
+  std::map<const Parameter*, Tensor> rounded;  // lives until written
+  auto add = [&](const std::string& name, const Parameter* parameter) {
+    const Tensor& value = parameter->value;
+    if (dtype == DType::kF32 || parameter->is_buffer)
+      return writer.add(name, SafetensorsDtype::kF32, value.shape(), value.raw());
+    Tensor& narrow = rounded[parameter];
+    if (!narrow.defined()) {
+      narrow = Tensor::empty(value.shape(), DType::kBF16);
+      kernels::cast(ctx, value, narrow);
+    }
+    writer.add(name, SafetensorsDtype::kBF16, value.shape(), narrow.raw());
+  };
+  for (const Parameter* parameter : model.parameters()) add(parameter->name, parameter);
+  for (const auto& [name, parameter] : duplicates(model))
+    if (name != "lm_head.weight") add(name, parameter);
+  writer.write_sharded(directory, max_shard_bytes);
+  write_file_atomic(directory / "config.json", model.config().to_json(dtype));
+}
+
+uint64_t weights_hash(const Transformer& model) {
+  uint64_t sum = 0;  // addition forgets the order
+  for (const Parameter* parameter : model.parameters()) sum += mix64(tensor_hash(*parameter));
+  return sum;
+}
+
+}  // namespace moerl

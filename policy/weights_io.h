@@ -1,0 +1,40 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+#include "policy/transformer.h"
+
+namespace moerl {
+
+/// The config.json of a Hugging Face model directory. @throws IoError, ConfigError.
+ModelConfig read_model_config(const std::filesystem::path& directory);
+
+/// Fills every parameter and buffer from the safetensors of a Hugging Face model directory (F32,
+/// BF16, F16, or F8_E4M3 with block scales). The caller packs the model afterwards.
+/// The duplicates of embedding and head that checkpoints hold (those of the MTP module, lm_head
+/// under tied embeddings) are accepted and not read; so is a whole MTP module that the model was
+/// configured without.
+/// @throws IoError listing every tensor that is missing, unexpected or of another shape; then
+/// nothing was changed.
+void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory);
+
+/// read_model_config, load_weights and pack in one.
+/// @param with_dgrad  see Transformer::pack.
+std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,
+                                        DType dtype, bool with_dgrad = true);
+
+inline constexpr int64_t kDefaultShardBytes = int64_t{5} << 30;
+
+/// Writes config.json and the weights as a Hugging Face model directory that transformers loads;
+/// creates the directory. Each file is replaced atomically.
+/// @param dtype  F32: every bit of the masters; BF16: rounded to nearest even, buffers stay F32.
+/// @throws IoError.
+void save_model(ExecContext& ctx, const Transformer& model, const std::filesystem::path& directory,
+                DType dtype, int64_t max_shard_bytes = kDefaultShardBytes);
+
+/// A 64-bit fingerprint of all masters and buffers: names, shapes and fp32 bits. The order of the
+/// tensors does not matter. It finds mistakes and damage, not malice.
+uint64_t weights_hash(const Transformer& model);
+
+}  // namespace moerl

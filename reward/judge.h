@@ -1,0 +1,55 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <iosfwd>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "reward/sample.h"
+#include "reward/verdict.h"
+#include "reward/verifier_registry.h"
+
+namespace moerl::reward {
+
+struct JudgeConfig {
+  std::string verifier;
+  Options options;
+  /// Threads that run the verifier; >= 1.
+  int num_threads = 2;
+  /// Time that the verifier has for one row, in milliseconds; >= 1.
+  int deadline_ms = 10'000;
+};
+
+/// What judge saw.
+struct JudgeSummary {
+  uint64_t num_rows = 0;
+  std::map<VerdictStatus, uint64_t> num_by_status;
+  /// Mean over the rows that are not unscorable; 0 if there are none.
+  double mean_score = 0;
+};
+
+/// One line for people: rows, mean score, rows of each status that occurs.
+std::string to_string(const JudgeSummary& summary);
+
+/// Scores recorded completions. Each line of `in` is a JSON object
+///
+///   {"response": "...", "ground_truth": ..., "extra_info": {...}, ...}
+///
+/// and is written to `out`, in order, as one line with its own keys followed by `score`, `status`
+/// (status_name), `extracted`, each part by its name, and `detail` where there is one; a key of the
+/// row with such a name is replaced. A ground truth that is not a string is handed to the verifier
+/// as JSON text; `data_source` and `prompt` are handed on if they are strings. Blank lines are
+/// skipped. Reads as it writes: memory does not grow with the number of lines.
+/// @param source  name of the input for error texts.
+/// @throws std::invalid_argument for an unknown verifier or option; IoError naming source:line for
+/// a
+///   line that is not such an object, after the rows before it were written, or if writing fails.
+JudgeSummary judge(std::shared_ptr<const VerifierRegistry> registry, const JudgeConfig& config,
+                   std::istream& in, const std::string& source, std::ostream& out);
+
+/// The same for a file. @throws IoError also if it cannot be read.
+JudgeSummary judge_file(std::shared_ptr<const VerifierRegistry> registry, const JudgeConfig& config,
+                        const std::filesystem::path& path, std::ostream& out);
+
+}  // namespace moerl::reward

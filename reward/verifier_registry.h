@@ -1,0 +1,30 @@
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reward/verifier.h"
+
+namespace moerl::reward {
+
+/// The verifiers of a process by name. Filled first, then only read: reading is thread safe.
+class VerifierRegistry {
+ public:
+  /// @throws std::invalid_argument if the name is empty or taken.
+  void add(std::shared_ptr<const Verifier> verifier);
+
+  /// @throws std::invalid_argument naming the known verifiers if there is no such name.
+  std::shared_ptr<const Verifier> get(const std::string& name) const;
+
+  /// All verifiers, by name.
+  std::vector<std::shared_ptr<const Verifier>> list() const;
+
+ private:
+  std::map<std::string, std::shared_ptr<const Verifier>> verifiers_;
+};
+
+/// A registry with every verifier of reward/verifiers: countdown, exact_match, format, gsm8k.
+std::shared_ptr<VerifierRegistry> make_verifier_registry();
+
+}  // namespace moerl::reward

@@ -1,0 +1,20 @@
+#pragma once
+#include "reward/verifier.h"
+
+namespace moerl::reward {
+
+/// The response has the shape that the option `rule` names: think_answer_strict (default),
+/// think_answer, think_only or think_then_text (see FormatRule). Score and the part `format` are 1
+/// or 0; the ground truth is not read. Option prefix_open_think (false): the prompt ends with
+/// `<think>`.
+class FormatVerifier final : public Verifier {
+ public:
+  std::string_view name() const override { return "format"; }
+  std::string_view description() const override;
+  std::vector<std::string> part_names() const override;
+  void check_options(const Options& options) const override;
+  Verdict score(const Sample& sample, const Options& options,
+                const WorkBudget& budget) const override;
+};
+
+}  // namespace moerl::reward

@@ -1,0 +1,66 @@
+#include "rollout/weights/weights_staging.h"
+
+#include <cstring>
+
+#include "common/check.h"
+#include "rollout/weights/tensor_hash.h"
+
+namespace moerl {
+
+WeightsStaging::WeightsStaging(const Transformer& model) {
+  for (const Parameter* parameter : model.parameters()) {
+    index_.emplace(parameter->name, tensors_.size());
+    tensors_.push_back({.parameter = parameter});
+  }
+}
+
+void WeightsStaging::add(const Chunk& chunk) {
+  const auto found = index_.find(chunk.name);
+  check(found != index_.end(), "tensor ", chunk.name, " is unknown to the model");
+  Staged& staged = tensors_[found->second];
+  const Tensor& own = staged.parameter->value;
+  check(chunk.shape == own.shape(), "tensor ", chunk.name, " has shape ", chunk.shape,
+        ", expected ", own.shape());
+  check(chunk.offset == staged.received, "tensor ", chunk.name, ": chunk starts at byte ",
+        chunk.offset, ", expected ", staged.received);
+  const auto size = static_cast<int64_t>(chunk.data.size());
+  check(size >= 1 && size <= own.bytes() - staged.received, "tensor ", chunk.name, ": chunk has ",
+        size, " bytes, expected 1 to ", own.bytes() - staged.received);
+  if (staged.received == 0) {
+    staged.value = Tensor::empty(own.shape(), DType::kF32);
+    staged.hash = chunk.hash;
+  }
+  check(chunk.hash == staged.hash, "tensor ", chunk.name, ": hash is ", chunk.hash,
+        ", earlier chunks had ", staged.hash);
+  std::memcpy(static_cast<char*>(staged.value.raw()) + staged.received, chunk.data.data(),
+              chunk.data.size());
+  staged.received += size;
+  if (staged.received == own.bytes()) {
+    const uint64_t hash = tensor_hash(chunk.name, staged.value);
+    check(hash == staged.hash, "tensor ", chunk.name, " arrived with hash ", hash, ", expected ",
+          staged.hash);
+  }
+}
+
+void WeightsStaging::check_complete(uint64_t weights_hash) const {
+  uint64_t combined = 0;
+  for (const Staged& staged : tensors_) {
+    const int64_t bytes = staged.parameter->value.bytes();
+    check(staged.received == bytes, "tensor ", staged.parameter->name, " is ",
+          staged.received == 0 ? "missing" : "incomplete", ": got ", staged.received,
+          " bytes, expected ", bytes);
+    combined = combine_weights_hash(combined, staged.hash);
+  }
+  check(combined == weights_hash, "weights_hash is ", weights_hash, ", the tensors make ",
+        combined);
+}
+
+void WeightsStaging::copy_to(Transformer& model) const {
+  const std::vector<Parameter*> parameters = model.parameters();
+  check_internal(parameters.size() == tensors_.size(), "WeightsStaging: another model");
+  for (size_t i = 0; i < parameters.size(); ++i)
+    std::memcpy(parameters[i]->value.raw(), tensors_[i].value.raw(),
+                static_cast<size_t>(parameters[i]->value.bytes()));
+}
+
+}  // namespace moerl

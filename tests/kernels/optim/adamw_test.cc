@@ -1,0 +1,126 @@
+#include "kernels/optim/adamw.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/optim/adamw_ref.h"
+#include "tests/testing/same_bits.h"
+#include "tests/testing/tolerance.h"
+
+namespace moerl::kernels {
+namespace {
+
+using testing::random_tensor;
+using testing::to_doubles;
+
+struct State {
+  Tensor weight, m, v;
+};
+
+State run_steps(ExecContext& ctx, int64_t count, int steps, float grad_scale) {
+  State s{random_tensor({count}, DType::kF32, 1), ctx.zeros({count}, DType::kF32),
+          ctx.zeros({count}, DType::kF32)};
+  for (int step = 1; step <= steps; ++step) {
+    const Tensor grad =
+        random_tensor({count}, DType::kF32, 100 + static_cast<uint64_t>(step), -3, 3);
+    AdamWStep config{.lr = 0.01f, .weight_decay = 0.1f, .grad_scale = grad_scale};
+    config.bias_correction1 = static_cast<float>(1 - std::pow(0.9, step));
+    config.bias_correction2 = static_cast<float>(1 - std::pow(0.95, step));
+    adamw(ctx, config, grad, s.weight, s.m, s.v);
+  }
+  return s;
+}
+
+class AdamWTest : public ::testing::TestWithParam<int64_t> {};
+
+TEST_P(AdamWTest, FollowsTheReferenceOverSteps) {
+  constexpr int kSteps = 7;
+  const int64_t count = GetParam();
+  ExecContext ctx(2);
+  const State got = run_steps(ctx, count, kSteps, 0.25f);
+  const std::vector<double> start = to_doubles(random_tensor({count}, DType::kF32, 1));
+  std::vector<std::vector<double>> grads;
+  for (uint64_t step = 1; step <= kSteps; ++step)
+    grads.push_back(to_doubles(random_tensor({count}, DType::kF32, 100 + step, -3, 3)));
+  std::vector<double> weight, m, v;
+  for (size_t i = 0; i < start.size(); ++i) {
+    std::vector<double> g;
+    for (const auto& grad : grads) g.push_back(0.25 * grad[i]);
+    const ref::AdamWState s = ref::adamw(start[i], g, 0.01f, 0.9f, 0.95f, 1e-8f, 0.1f);
+    weight.push_back(s.weight);
+    m.push_back(s.m);
+    v.push_back(s.v);
+  }
+  const testing::Tolerance tolerance = testing::sum_tolerance(DType::kF32, kSteps);
+  EXPECT_TRUE(testing::all_near(got.weight, weight, tolerance));
+  EXPECT_TRUE(testing::all_near(got.m, m, tolerance));
+  EXPECT_TRUE(testing::all_near(got.v, v, tolerance));
+}
+
+TEST_P(AdamWTest, EveryLevelAndThreadCountGivesTheSameBits) {
+  EXPECT_TRUE(testing::same_bits_everywhere([&](ExecContext& ctx) {
+    const State s = run_steps(ctx, GetParam(), 3, 1);
+    const Tensor* tensors[] = {&s.weight, &s.m, &s.v};
+    const double norm = sum_of_squares(ctx, tensors);
+    return std::vector<Tensor>{
+        s.weight, s.m, s.v,
+        Tensor::from<float>(
+            {2}, {static_cast<float>(norm), static_cast<float>(norm - static_cast<float>(norm))})};
+  }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, AdamWTest, ::testing::Values(0, 1, 5, 16, 17, 100, 70001));
+
+TEST(AdamWClosedFormTest, FirstStepMovesByTheLearningRate) {
+  ExecContext ctx(1);
+  const Tensor grad = Tensor::from<float>({3}, {4.0f, -0.5f, 0.0f});
+  Tensor weight = Tensor::from<float>({3}, {1.0f, 1.0f, 1.0f});
+  Tensor m = ctx.zeros({3}, DType::kF32), v = ctx.zeros({3}, DType::kF32);
+  const AdamWStep step{.lr = 0.1f, .bias_correction1 = 0.1f, .bias_correction2 = 0.05f};
+  adamw(ctx, step, grad, weight, m, v);
+  EXPECT_TRUE(testing::all_near(weight, {0.9, 1.1, 1.0}, testing::rounding_tolerance(DType::kF32)));
+}
+
+TEST(SumOfSquaresTest, SumsAllTensorsInDouble) {
+  ExecContext ctx(2);
+  const Tensor a = random_tensor({3, 7}, DType::kF32, 1),
+               b = random_tensor({50001}, DType::kF32, 2), none = ctx.zeros({0}, DType::kF32),
+               large = Tensor::from<float>({1}, {1e30f});
+  double expected = 0;
+  for (const Tensor* tensor : {&a, &b})
+    for (double value : to_doubles(*tensor)) expected += value * value;
+  const Tensor* tensors[] = {&a, &none, &b};
+  EXPECT_NEAR(sum_of_squares(ctx, tensors), expected, 1e-12 * expected);
+  const Tensor* one[] = {&large};
+  EXPECT_DOUBLE_EQ(sum_of_squares(ctx, one), static_cast<double>(1e30f) * 1e30f);
+  EXPECT_EQ(sum_of_squares(ctx, {}), 0);
+}
+
+TEST(SumOfSquaresTest, ShowsNan) {
+  ExecContext ctx(2);
+  Tensor grad = ctx.zeros({40000}, DType::kF32);
+  grad.data<float>()[30000] = std::numeric_limits<float>::quiet_NaN();
+  const Tensor* tensors[] = {&grad};
+  EXPECT_TRUE(std::isnan(sum_of_squares(ctx, tensors)));
+}
+
+TEST(AdamWArgumentTest, WrongArgumentsAreNamed) {
+  ExecContext ctx(1);
+  Tensor a = ctx.zeros({8}, DType::kF32), b = ctx.zeros({8}, DType::kF32),
+         c = ctx.zeros({8}, DType::kF32), d = ctx.zeros({8}, DType::kF32);
+  Tensor small = ctx.zeros({7}, DType::kF32), half = ctx.zeros({8}, DType::kBF16);
+  EXPECT_INVALID_ARGUMENT(adamw(ctx, {}, half, b, c, d), "grad is bf16");
+  EXPECT_INVALID_ARGUMENT(adamw(ctx, {}, a, small, c, d), "weight is [7]");
+  EXPECT_INVALID_ARGUMENT(adamw(ctx, {}, a, b, small, d), "m is [7]");
+  EXPECT_INVALID_ARGUMENT(adamw(ctx, {}, a, b, c, half), "v is bf16");
+  EXPECT_INVALID_ARGUMENT(adamw(ctx, {.beta1 = 1}, a, b, c, d), "beta1 is 1");
+  EXPECT_INVALID_ARGUMENT(adamw(ctx, {.eps = 0}, a, b, c, d), "eps is 0");
+  EXPECT_INVALID_ARGUMENT(adamw(ctx, {.bias_correction2 = 0}, a, b, c, d), "bias_correction2 is 0");
+  const Tensor* tensors[] = {&a, &half};
+  EXPECT_INVALID_ARGUMENT(sum_of_squares(ctx, tensors), "grads[1] is bf16");
+}
+
+}  // namespace
+}  // namespace moerl::kernels
