@@ -57,7 +57,7 @@ Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int
   generator_ = std::make_unique<Generator>(
       fleet_->workers(), fleet_->rewards(), tokenizer_.tokenizer,
       recipe_.reward.verifier.empty() ? task_.verifier : recipe_.reward.verifier,
-      recipe_.reward.options);
+      recipe_.reward.options, [this] { fleet_->publish(*policy_, state_.policy_version); });
 }
 
 Experiment::~Experiment() = default;
@@ -114,6 +114,7 @@ void Experiment::run() {
       run_grpo_stage(*this, stage);
     }
     resumed_reference_.clear();
+    state_ = start_of_next_stage();
   }
   write_report(directory_.path(), recipe_, metrics_->history(), samples_.get());
   progress_.note(results_table(recipe_, metrics_->history()));
@@ -132,18 +133,18 @@ void Experiment::finish_step(const StageConfig& stage, std::map<std::string, dou
     return last || (freq > 0 && state_.stage_step % freq == 0);
   };
   progress_.step_done(state_.stage_step, numbers);
-  if (is_due(recipe_.trainer.test_freq)) evaluate(stage.name, metrics);
+  if (is_due(stage.test_freq.value_or(recipe_.trainer.test_freq))) evaluate(stage.name, metrics);
   metrics_->add({.step = state_.global_step, .stage = stage.name, .values = std::move(metrics)});
-  const bool save = is_due(recipe_.trainer.save_freq);
-  if (last) {
-    // The checkpoint of a finished stage is the start of the next one.
-    ++state_.stage;
-    state_.stage_step = 0;
-    state_.prompts_drawn = 0;
-  }
-  if (save)
-    directory_.save_checkpoint(ctx_, state_, *policy_, *optimizer_, last ? nullptr : reference,
-                               tokenizer_.json, recipe_.trainer.max_ckpt_to_keep);
+  if (!is_due(stage.save_freq.value_or(recipe_.trainer.save_freq))) return;
+  directory_.save_checkpoint(ctx_, last ? start_of_next_stage() : state_, *policy_, *optimizer_,
+                             last ? nullptr : reference, tokenizer_.json,
+                             recipe_.trainer.max_ckpt_to_keep);
+}
+
+RunState Experiment::start_of_next_stage() const {
+  return {.global_step = state_.global_step,
+          .stage = state_.stage + 1,
+          .policy_version = state_.policy_version};
 }
 
 void Experiment::evaluate(const std::string& stage, std::map<std::string, double>& metrics) {

@@ -53,6 +53,7 @@ class Experiment {
  private:
   void load_weights_of_recipe();
   void resume_from(const std::filesystem::path& checkpoint);
+  RunState start_of_next_stage() const;
   void evaluate(const std::string& stage, std::map<std::string, double>& metrics);
 
   Recipe recipe_;

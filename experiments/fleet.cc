@@ -1,9 +1,15 @@
 #include "experiments/fleet.h"
 
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
 #include <chrono>
+#include <future>
 
 #include "common/check.h"
+#include "common/error.h"
 #include "common/rpc/server.h"
+#include "policy/weights_io.h"
 #include "reward/reward_service.h"
 #include "reward/scorer.h"
 #include "reward/verifier_registry.h"
@@ -28,11 +34,67 @@ struct EmbeddedReward {
   rpc::Server server;
 };
 
+constexpr std::chrono::seconds kStatusTimeout{10};
+
+/// What a remote worker says of itself.
+struct Answer {
+  WorkerStatus status;
+  std::exception_ptr error;  ///< null: it has answered
+};
+
+/// Asks all workers at once. @param patient  wait for those that cannot be connected to at once.
+template <typename Remotes>
+std::vector<Answer> ask_all(const Remotes& remotes, bool patient) {
+  std::vector<std::future<WorkerStatus>> futures;
+  for (const auto& remote : remotes) {
+    // gRPC's own pauses between connects grow to minutes.
+    grpc::experimental::ChannelResetConnectionBackoff(remote->channel.get());
+    futures.push_back(std::async(std::launch::async, [&remote, patient] {
+      return remote->rollout.status(kStatusTimeout, patient);
+    }));
+  }
+  std::vector<Answer> answers(futures.size());
+  for (size_t i = 0; i < futures.size(); ++i) {
+    try {
+      answers[i].status = futures[i].get();
+    } catch (...) {
+      answers[i].error = std::current_exception();
+    }
+  }
+  return answers;
+}
+
+/// The text of an error that means that the worker is lost or busy; other errors are thrown on.
+std::string reason_if_lost(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const RpcError& e) {
+    return e.what();
+  } catch (const ResourceExhausted& e) {
+    return e.what();
+  } catch (const Cancelled& e) {
+    return e.what();
+  }
+}
+
 }  // namespace
 
 struct Fleet::Embedded {
   std::vector<std::unique_ptr<RolloutServer>> workers;
   std::unique_ptr<EmbeddedReward> reward;
+};
+
+/// A worker in another process.
+struct Fleet::Remote {
+  explicit Remote(const std::string& address)
+      : name("rollout worker " + address),
+        channel(rpc::connect(address)),
+        rollout(channel, name),
+        weights(channel, name) {}
+  std::string name;
+  std::shared_ptr<grpc::Channel> channel;
+  RolloutClient rollout;
+  WeightsClient weights;
 };
 
 EngineConfig engine_config(const RolloutSettings& settings) {
@@ -44,15 +106,15 @@ EngineConfig engine_config(const RolloutSettings& settings) {
 }
 
 Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy)
-    : embedded_(std::make_unique<Embedded>()),
-      remote_addresses_(recipe.rollout.addresses),
-      timeout_s_(recipe.rollout.timeout_s) {
+    : embedded_(std::make_unique<Embedded>()), timeout_s_(recipe.rollout.timeout_s) {
   WorkerPoolConfig pool_config;
   pool_config.call_timeout_s = timeout_s_;
   pool_config.max_inflight_sequences = recipe.rollout.max_num_seqs;
   std::vector<WorkerPool::Worker> workers;
-  for (const std::string& address : remote_addresses_)
-    workers.push_back({rpc::connect(address), "rollout worker " + address});
+  for (const std::string& address : recipe.rollout.addresses) {
+    const Remote& remote = *remotes_.emplace_back(std::make_unique<Remote>(address));
+    workers.push_back({remote.channel, remote.name});
+  }
   if (workers.empty()) {
     for (int64_t i = 0; i < recipe.rollout.num_workers; ++i) {
       embedded_->workers.push_back(std::make_unique<RolloutServer>(
@@ -85,13 +147,44 @@ Fleet::~Fleet() {
 }
 
 void Fleet::publish(const Transformer& policy, int64_t policy_version) {
-  if (policy_version == published_version_) return;
-  for (const auto& worker : embedded_->workers) worker->engine().set_policy_version(policy_version);
-  std::vector<WeightsClient> clients;
-  for (const std::string& address : remote_addresses_)
-    clients.emplace_back(rpc::connect(address), "rollout worker " + address);
-  update_all(clients, policy, policy_version, std::chrono::milliseconds(milliseconds(timeout_s_)));
+  if (policy_version != published_version_)
+    for (const auto& worker : embedded_->workers)
+      worker->engine().set_policy_version(policy_version);
+  if (!remotes_.empty()) send_weights(policy, policy_version);
   published_version_ = policy_version;
+}
+
+void Fleet::send_weights(const Transformer& policy, int64_t policy_version) {
+  if (policy_version != published_version_) published_hash_ = weights_hash(policy);
+  std::vector<Answer> answers;
+  for (bool patient : {false, true}) {
+    answers = ask_all(remotes_, patient);
+    if (std::any_of(answers.begin(), answers.end(), [](const Answer& a) { return !a.error; }))
+      break;
+  }
+  std::vector<size_t> outdated;
+  std::vector<const WeightsClient*> clients;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const WorkerStatus& status = answers[i].status;
+    if (answers[i].error ||
+        (status.policy_version == policy_version && status.weights_hash == published_hash_))
+      continue;
+    outdated.push_back(i);
+    clients.push_back(&remotes_[i]->weights);
+  }
+  const std::vector<std::exception_ptr> errors = update_all(
+      clients, policy, policy_version, std::chrono::milliseconds(milliseconds(timeout_s_)));
+  for (size_t i = 0; i < errors.size(); ++i) answers[outdated[i]].error = errors[i];
+
+  std::string lost;
+  bool any_holds = false;
+  for (const Answer& answer : answers) {
+    any_holds = any_holds || !answer.error;
+    if (answer.error) lost += "\n  " + reason_if_lost(answer.error);
+  }
+  if (!any_holds)
+    throw RpcError(grpc::StatusCode::UNAVAILABLE,
+                   concat("no rollout worker can be given policy version ", policy_version, lost));
 }
 
 }  // namespace moerl

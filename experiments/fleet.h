@@ -23,16 +23,23 @@ class Fleet {
   WorkerPool& workers() { return *workers_; }
   reward::RewardClient& rewards() { return *rewards_; }
 
-  /// Makes every worker hold the policy's present weights as `policy_version`: embedded ones share
-  /// them already, remote ones are sent them, with hashes.
+  /// Makes the workers hold the policy's present weights as `policy_version`: embedded ones share
+  /// them already; a remote one is asked, and is sent them unless it has them, so that one that was
+  /// started again gets them too. A worker that cannot be reached is left as it is.
+  /// @throws RpcError naming every address if no worker can be reached within ten seconds; what
+  /// a worker says that refuses the weights.
   void publish(const Transformer& policy, int64_t policy_version);
 
  private:
   struct Embedded;
+  struct Remote;
+  void send_weights(const Transformer& policy, int64_t policy_version);
+
   std::unique_ptr<Embedded> embedded_;
-  std::vector<std::string> remote_addresses_;
+  std::vector<std::unique_ptr<Remote>> remotes_;
   double timeout_s_;
   int64_t published_version_ = -1;
+  uint64_t published_hash_ = 0;  ///< of the weights that remote workers got
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<reward::RewardClient> rewards_;
 };

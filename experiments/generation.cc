@@ -1,5 +1,7 @@
 #include "experiments/generation.h"
 
+#include <grpcpp/support/status.h>
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -65,6 +67,23 @@ std::string Generator::text_of(const Completion& completion, const SamplingParam
   return tokenizer_.decode(tokens);
 }
 
+std::vector<Completion> Generator::generate(
+    const GenerateRequest& request, const std::function<void(const Completion&)>& on_completion) {
+  constexpr int kAttempts = 3;
+  for (int attempt = 1;; ++attempt) {
+    try {
+      return workers_.generate(request, on_completion);
+    } catch (const FailedPrecondition&) {
+      if (!restore_workers_ || attempt == kAttempts) throw;
+    } catch (const RpcError& error) {
+      if (!restore_workers_ || attempt == kAttempts ||
+          error.code() != grpc::StatusCode::UNAVAILABLE)
+        throw;
+    }
+    restore_workers_();
+  }
+}
+
 std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_t group_size,
                                         const SamplingParams& sampling, uint64_t seed,
                                         int64_t policy_version, const OnProgress& on_progress,
@@ -80,10 +99,13 @@ std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_
   const int64_t total = static_cast<int64_t>(prompts.size()) * group_size;
   auto collector = std::make_shared<VerdictCollector>(total, on_progress);
   int64_t submitted = 0;
+  std::vector<bool> is_submitted(static_cast<size_t>(total));
   const auto score = [&](const Completion& completion) {
     const size_t prompt = index_of.at(completion.prompt_id);
     const size_t index =
         prompt * static_cast<size_t>(group_size) + static_cast<size_t>(completion.sample_index);
+    if (is_submitted[index]) return;  // the same completion once more, after workers were lost
+    is_submitted[index] = true;
     const PromptRow& row = *prompts[prompt].row;
     reward::ScoreItem item;
     item.id = index;
@@ -100,12 +122,12 @@ std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_
 
   std::vector<Completion> completions;
   try {
-    completions = workers_.generate({.prompts = std::move(tokenized),
-                                     .group_size = group_size,
-                                     .sampling = sampling,
-                                     .seed = seed,
-                                     .policy_version = policy_version},
-                                    score);
+    completions = generate({.prompts = std::move(tokenized),
+                            .group_size = group_size,
+                            .sampling = sampling,
+                            .seed = seed,
+                            .policy_version = policy_version},
+                           score);
   } catch (...) {
     // Callbacks still to come refer to this frame's progress function.
     collector->wait(submitted);

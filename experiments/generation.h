@@ -43,13 +43,17 @@ class Generator {
   using OnProgress = std::function<void(int64_t done, int64_t total)>;
 
   /// @param verifier, options  sent with every sample.
+  /// @param restore_workers  called when no worker is left that holds the policy version; what is
+  ///   missing is then asked for again, at most twice. Throws if it cannot help. Null: give up.
   Generator(WorkerPool& workers, reward::RewardClient& rewards, const policy::Tokenizer& tokenizer,
-            std::string verifier, reward::Options options)
+            std::string verifier, reward::Options options,
+            std::function<void()> restore_workers = nullptr)
       : workers_(workers),
         rewards_(rewards),
         tokenizer_(tokenizer),
         verifier_(std::move(verifier)),
-        options_(std::move(options)) {}
+        options_(std::move(options)),
+        restore_workers_(std::move(restore_workers)) {}
 
   /// @return one group for each prompt, in their order. A pure function of the arguments and the
   /// weights.
@@ -61,12 +65,15 @@ class Generator {
 
  private:
   std::string text_of(const Completion& completion, const SamplingParams& sampling) const;
+  std::vector<Completion> generate(const GenerateRequest& request,
+                                   const std::function<void(const Completion&)>& on_completion);
 
   WorkerPool& workers_;
   reward::RewardClient& rewards_;
   const policy::Tokenizer& tokenizer_;
   std::string verifier_;
   reward::Options options_;
+  std::function<void()> restore_workers_;
 };
 
 }  // namespace moerl

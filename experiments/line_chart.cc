@@ -11,6 +11,7 @@ namespace moerl {
 namespace {
 
 constexpr double kWidth = 420, kHeight = 210, kLeft = 52, kRight = 12, kTop = 30, kBottom = 26;
+constexpr double kMaxTicks = 12;  // of an axis; only values near the limits of double need it
 constexpr const char* kColors[] = {"#2563eb", "#d97706", "#059669", "#9333ea"};
 
 std::string number(double x) {
@@ -57,8 +58,9 @@ Extent extent_of(const std::vector<ChartSeries>& series) {
   if (e.x0 == e.x1) e.x1 = e.x0 + 1;
   if (e.y0 >= 0 && e.y0 < 0.4 * e.y1) e.y0 = 0;  // show the origin where it costs little
   if (e.y0 == e.y1) {
-    e.y0 -= 0.5;
-    e.y1 += 0.5;
+    const double half = std::max(0.5, 0.05 * std::abs(e.y0));
+    e.y0 -= half;
+    e.y1 += half;
   }
   const double margin = 0.05 * (e.y1 - e.y0);
   e.y1 += margin;
@@ -73,7 +75,9 @@ std::string line_chart(const std::string& title, const std::vector<ChartSeries>&
   std::string svg = concat("<svg viewBox='0 0 ", kWidth, " ", kHeight, "' role='img'><text x='",
                            kLeft, "' y='16' class='title'>", escape_html(title), "</text>");
   const double y_step = tick_step(e.y1 - e.y0, 4);
-  for (double v = std::ceil(e.y0 / y_step) * y_step; v <= e.y1; v += y_step) {
+  for (double i = std::ceil(e.y0 / y_step), end = i + kMaxTicks; i < end; ++i) {
+    const double v = i * y_step;
+    if (!(v <= e.y1)) break;
     const double tick = std::abs(v) < y_step * 1e-9 ? 0 : v;
     svg += concat("<line class='grid' x1='", kLeft, "' x2='", kWidth - kRight, "' y1='", e.y(v),
                   "' y2='", e.y(v), "'/><text class='tick' text-anchor='end' x='", kLeft - 5,

@@ -28,9 +28,12 @@ std::string to_line(const StepMetrics& metrics) {
 StepMetrics from_line(const std::string& text, const std::filesystem::path& path, int64_t number) {
   StepMetrics metrics;
   const nlohmann::json line = nlohmann::json::parse(text, nullptr, false);
-  if (!line.is_object() || !line.contains("training/global_step"))
-    throw IoError(
-        concat(path.string(), ":", number, ": expected a JSON object with training/global_step"));
+  if (!line.is_object() || !line.contains("training/global_step") ||
+      !line["training/global_step"].is_number_integer() ||
+      (line.contains("stage") && !line["stage"].is_string()))
+    throw IoError(concat(path.string(), ":", number,
+                         ": expected a JSON object with the integer training/global_step and "
+                         "the text stage"));
   for (const auto& [name, value] : line.items()) {
     if (name == "training/global_step") {
       metrics.step = value.get<int64_t>();

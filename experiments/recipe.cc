@@ -56,6 +56,8 @@ static void visit_fields(FieldVisitor& v, FilterGroups& c) {
 static void visit_fields(FieldVisitor& v, StageConfig& c) {
   v.field("name", c.name);
   v.choice("type", c.type, {"sft", "grpo"});
+  v.field("save_freq", c.save_freq, kNotNegative);
+  v.field("test_freq", c.test_freq, kNotNegative);
   if (c.type == "sft") {
     v.group("sft", c.sft);
   } else if (c.type == "grpo") {

@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,7 @@ struct FilterGroups {
 struct StageConfig {
   std::string name;
   std::string type;  ///< sft or grpo
+  std::optional<int64_t> save_freq, test_freq;  ///< in place of the trainer's, for this stage
   // sft
   SftConfig sft;
   // grpo

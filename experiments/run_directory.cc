@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
+#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <cstring>
@@ -21,6 +22,21 @@ std::string checkpoint_name(int64_t step) {
   char name[32];
   std::snprintf(name, sizeof name, "step-%06ld", static_cast<long>(step));
   return name;
+}
+
+/// A recipe without the settings that cannot change the result: threads, engines, addresses,
+/// checkpoints. A run may go on with others.
+std::string decisive_part(const std::string& recipe) {
+  YAML::Node root = YAML::Load(recipe);
+  root.remove("num_threads");
+  root.remove("rollout");
+  for (const auto& [group, key] : {std::pair{"reward", "addresses"},
+                                   {"reward", "num_workers"},
+                                   {"trainer", "save_freq"},
+                                   {"trainer", "max_ckpt_to_keep"},
+                                   {"trainer", "resume_mode"}})
+    if (root[group]) root[group].remove(key);
+  return YAML::Dump(root);
 }
 
 /// The first line in which two texts differ, for the message that they do.
@@ -57,14 +73,14 @@ RunDirectory::RunDirectory(const fs::path& path, const std::string& resolved_rec
         throw ConfigError(concat(path_.string(),
                                  " already holds a run and trainer.resume_mode is disable; "
                                  "choose another --run-dir"));
-      const std::string old = read_file(recipe_path);
-      if (old != resolved_recipe)
-        throw ConfigError(concat(path_.string(), " holds a run of another recipe: ",
-                                 first_difference(old, resolved_recipe),
+      const std::string old = decisive_part(read_file(recipe_path));
+      const std::string now = decisive_part(resolved_recipe);
+      if (old != now)
+        throw ConfigError(concat(path_.string(),
+                                 " holds a run of another recipe: ", first_difference(old, now),
                                  "; choose another --run-dir, or remove this one"));
-    } else {
-      write_file_atomic(recipe_path, resolved_recipe);
     }
+    write_file_atomic(recipe_path, resolved_recipe);
     // What a crash left half written.
     for (const fs::directory_entry& entry : fs::directory_iterator(path_ / "checkpoints"))
       if (entry.path().extension() == ".tmp") fs::remove_all(entry.path());
@@ -85,7 +101,11 @@ std::vector<fs::path> RunDirectory::checkpoints(const fs::path& run_directory) {
     if (name.starts_with("step-") && name.find('.') == std::string::npos)
       found.push_back(entry.path());
   }
-  std::sort(found.begin(), found.end());
+  // By step: a number of more than six digits is longer.
+  std::sort(found.begin(), found.end(), [](const fs::path& a, const fs::path& b) {
+    const std::string x = a.filename().string(), y = b.filename().string();
+    return std::pair(x.size(), x) < std::pair(y.size(), y);
+  });
   return found;
 }
 
@@ -114,8 +134,8 @@ void RunDirectory::save_checkpoint(ExecContext& ctx, const RunState& state,
                                        {"policy_version", state.policy_version},
                                        {"prompts_drawn", state.prompts_drawn}};
   write_file_atomic(aside / "state.json", json.dump(2) + "\n");
-  for (const char* name : {"metrics.jsonl", "samples.sqlite"})
-    if (fs::exists(path_ / name)) sync_path(path_ / name);
+  // Not samples.sqlite: to close a file that SQLite has open drops SQLite's locks on it.
+  if (fs::exists(path_ / "metrics.jsonl")) sync_path(path_ / "metrics.jsonl");
   rename_directory_atomic(aside, target);
 
   const std::vector<fs::path> all = checkpoints(path_);

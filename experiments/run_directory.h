@@ -27,8 +27,10 @@ struct RunState {
 class RunDirectory {
  public:
   /// Creates the folder or goes on in it, and takes its lock: one process a run.
-  /// @throws ConfigError if it holds a run of another recipe, or any run and resume is "disable";
-  ///   IoError if another process works in it.
+  /// @throws ConfigError if it holds a run of another recipe (one that differs in more than
+  /// threads,
+  ///   rollout engines, addresses, checkpoints), or any run and resume is "disable"; IoError if
+  ///   another process works in it.
   RunDirectory(const std::filesystem::path& path, const std::string& resolved_recipe,
                const std::string& resume_mode);
   ~RunDirectory();

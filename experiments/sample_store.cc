@@ -2,6 +2,7 @@
 
 #include <sqlite3.h>
 
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -33,7 +34,12 @@ void bind_blob(sqlite3_stmt* s, int i, const std::vector<T>& values) {
 }
 std::string column_text(sqlite3_stmt* s, int i) {
   const unsigned char* text = sqlite3_column_text(s, i);
-  return text == nullptr ? "" : reinterpret_cast<const char*>(text);
+  if (text == nullptr) return "";
+  return {reinterpret_cast<const char*>(text), static_cast<size_t>(sqlite3_column_bytes(s, i))};
+}
+/// SQLite stores NaN as NULL.
+double column_double(sqlite3_stmt* s, int i) {
+  return sqlite3_column_type(s, i) == SQLITE_NULL ? std::nan("") : sqlite3_column_double(s, i);
 }
 template <typename T>
 std::vector<T> column_blob(sqlite3_stmt* s, int i) {
@@ -52,9 +58,8 @@ SampleStore::SampleStore(const std::filesystem::path& path, int64_t last_step) :
     throw IoError(concat("cannot open ", path.string(), ": ", reason));
   }
   try {
-    // The store is rebuilt from the checkpoint's step on after a crash, so it needs no fsync of its
-    // own.
-    execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;");
+    // Full: what was added before a checkpoint must not be lost when that checkpoint is not.
+    execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;");
     execute(kSchema);
     execute(concat("DELETE FROM samples WHERE step > ", last_step).c_str());
     if (sqlite3_prepare_v2(db_, kInsert, -1, &insert_, nullptr) != SQLITE_OK)
@@ -137,12 +142,12 @@ std::vector<SampleRecord> SampleStore::read(const std::string& stage, const std:
     r.token_ids = column_blob<int32_t>(s, 9);
     r.log_probs = column_blob<float>(s, 10);
     r.finish_reason = column_text(s, 11);
-    r.reward = sqlite3_column_double(s, 12);
+    r.reward = column_double(s, 12);
     r.status = column_text(s, 13);
     r.extracted = column_text(s, 14);
     const nlohmann::json parts = nlohmann::json::parse(column_text(s, 15), nullptr, false);
     if (parts.is_object()) r.parts = parts.get<std::map<std::string, double>>();
-    r.advantage = sqlite3_column_double(s, 16);
+    r.advantage = column_double(s, 16);
     r.in_loss = sqlite3_column_int(s, 17) != 0;
     r.policy_version = sqlite3_column_int64(s, 18);
   }

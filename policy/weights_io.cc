@@ -1,14 +1,12 @@
 #include "policy/weights_io.h"
 
-#include <bit>
-#include <cstring>
 #include <map>
 
 #include "common/error.h"
 #include "common/file.h"
-#include "common/rng.h"
 #include "kernels/norm/rms_norm.h"
 #include "policy/safetensors.h"
+#include "policy/tensor_hash.h"
 
 namespace moerl {
 namespace {
@@ -72,33 +70,6 @@ void check_inventory(const Transformer& model, const CheckpointReader& reader,
     throw IoError(concat(directory.string(), ": the tensors do not fit config.json:", problems));
 }
 
-/// One step of a hash chain: a multiplication spreads the word upwards, the rotation back down.
-uint64_t absorb(uint64_t state, uint64_t word) {
-  return std::rotl((state ^ word) * 0x9E3779B97F4A7C15, 29);
-}
-
-uint64_t tensor_hash(const Parameter& parameter) {
-  constexpr int64_t kLanes = 4;  // independent chains hide the multiplication's latency
-  const auto* bytes = static_cast<const char*>(parameter.value.raw());
-  const int64_t size = parameter.value.bytes(), whole = size / (8 * kLanes) * (8 * kLanes);
-  uint64_t lanes[kLanes] = {1, 2, 3, 4};
-  for (int64_t at = 0; at < whole; at += 8 * kLanes) {
-    uint64_t words[kLanes];
-    std::memcpy(words, bytes + at, sizeof words);
-    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = absorb(lanes[lane], words[lane]);
-  }
-  for (int64_t at = whole; at < size; at += 4) {
-    uint32_t word;
-    std::memcpy(&word, bytes + at, sizeof word);
-    lanes[0] = absorb(lanes[0], word);
-  }
-  uint64_t hash = hash64(parameter.name);
-  for (int64_t dim : parameter.value.shape().dims())
-    hash = mix64(absorb(hash, static_cast<uint64_t>(dim)));
-  for (uint64_t lane : lanes) hash = mix64(absorb(hash, lane));
-  return hash;
-}
-
 }  // namespace
 
 ModelConfig read_model_config(const std::filesystem::path& directory) {
@@ -152,9 +123,10 @@ void save_model(ExecContext& ctx, const Transformer& model, const std::filesyste
 }
 
 uint64_t weights_hash(const Transformer& model) {
-  uint64_t sum = 0;  // addition forgets the order
-  for (const Parameter* parameter : model.parameters()) sum += mix64(tensor_hash(*parameter));
-  return sum;
+  uint64_t combined = 0;
+  for (const Parameter* parameter : model.parameters())
+    combined = combine_weights_hash(combined, tensor_hash(parameter->name, parameter->value));
+  return combined;
 }
 
 }  // namespace moerl

@@ -128,6 +128,8 @@ void Engine::Impl::check_accepts(const GenerateRequest& request) const {
   check(n <= config.max_queue, "the request has ", n,
         " sequences, expected at most max_queue = ", config.max_queue);
   if (stopping) throw Cancelled("the engine has stopped");
+  if (status.policy_version == kNoWeights)
+    throw FailedPrecondition("the worker has not been sent weights yet");
   if (request.policy_version >= 0 && request.policy_version != status.policy_version)
     throw FailedPrecondition(concat("policy_version is ", request.policy_version,
                                     ", the worker holds version ", status.policy_version));
@@ -276,7 +278,8 @@ void Engine::Impl::sample(const StepPlan& plan, const Tensor& hidden) {
   }
   tokens.resize(params.size());
   log_probs.resize(params.size());
-  kernels::sample_token(ctx, logits, model.config().vocab_size, params, tokens, log_probs);
+  kernels::sample_token(ctx, logits, model.config().sampled_vocab_size(), params, tokens,
+                        log_probs);
   for (size_t i = 0; i < params.size(); ++i)
     append_token(*plan.samples[i].sequence, tokens[i], log_probs[i]);
 }
@@ -308,8 +311,11 @@ void Engine::Impl::deliver(Sequence& sequence, FinishReason reason) {
   if (job.unfinished == 0) end_job(job, nullptr);
 }
 
-Engine::Engine(const Transformer& model, const EngineConfig& config, ExecContext& ctx)
-    : impl_(std::make_unique<Impl>(model, config, ctx)) {}
+Engine::Engine(const Transformer& model, const EngineConfig& config, ExecContext& ctx,
+               int64_t policy_version)
+    : impl_(std::make_unique<Impl>(model, config, ctx)) {
+  set_policy_version(policy_version);
+}
 
 Engine::~Engine() { stop(); }
 
@@ -412,7 +418,7 @@ void Engine::with_exclusive_weights(const std::function<void()>& change) {
 }
 
 void Engine::set_policy_version(int64_t version, uint64_t weights_hash) {
-  check(version >= 0, "Engine: policy_version is ", version, ", expected >= 0");
+  check(version >= kNoWeights, "Engine: policy_version is ", version, ", expected >= ", kNoWeights);
   std::lock_guard lock(impl_->mutex);
   if (impl_->active_jobs > 0)
     throw FailedPrecondition(concat("policy version ", version, ": ", impl_->active_jobs,

@@ -18,6 +18,9 @@ struct EngineConfig {
 
 void visit_fields(FieldVisitor& v, EngineConfig& c);
 
+/// Policy version of an engine whose model has no weights yet; it refuses every request.
+inline constexpr int64_t kNoWeights = -1;
+
 /// What happens to a request. Called on the thread that steps the engine; must not block, throw or
 /// call the engine other than submit() and cancel().
 struct GenerateCallbacks {
@@ -49,8 +52,10 @@ struct EngineStatus {
 class Engine {
  public:
   /// Allocates the key-value cache. Model and context are borrowed.
+  /// @param policy_version  of the weights that the model has now, or kNoWeights.
   /// @throws std::invalid_argument if the configuration is unusable.
-  Engine(const Transformer& model, const EngineConfig& config, ExecContext& ctx);
+  Engine(const Transformer& model, const EngineConfig& config, ExecContext& ctx,
+         int64_t policy_version = 0);
   /// As stop().
   ~Engine();
 
@@ -79,7 +84,7 @@ class Engine {
   /// first, the others wait. Blocks until then; exceptions of `change` pass through. Must not be
   /// called from a callback, nor from within `change`.
   void with_exclusive_weights(const std::function<void()>& change);
-  /// The version that completions carry from now on.
+  /// The version that completions carry from now on, or kNoWeights.
   /// @throws FailedPrecondition while a request is running; never inside with_exclusive_weights(),
   ///   nor after the end of every request was reported.
   void set_policy_version(int64_t version, uint64_t weights_hash = 0);

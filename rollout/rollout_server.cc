@@ -17,7 +17,7 @@ std::vector<grpc::Service*> choose(grpc::Service& rollout, grpc::Service& weight
 
 struct RolloutServer::Impl {
   Impl(Transformer& model, const RolloutServerConfig& config, ExecContext& ctx)
-      : engine(model, config.engine, ctx),
+      : engine(model, config.engine, ctx, config.policy_version),
         rollout_service(engine),
         weights_service(model, engine, ctx),
         server(choose(rollout_service, weights_service, config.accepts_weights), config.address) {

@@ -14,6 +14,8 @@ struct RolloutServerConfig {
   /// Serve WeightsService: the weights are this worker's own and come over the wire. Otherwise they
   /// belong to whoever trains them in this process.
   bool accepts_weights = false;
+  /// Of the weights that the model has now; kNoWeights: requests are refused until weights come.
+  int64_t policy_version = 0;
 };
 
 /// A rollout worker: an engine, its thread, and the gRPC services around it, health included. The

@@ -67,7 +67,8 @@ void add_serve_rollout(CLI::App& serve) {
     RolloutServer server(*policy,
                          {.engine = engine_config(recipe.rollout),
                           .address = options->address,
-                          .accepts_weights = true},
+                          .accepts_weights = true,
+                          .policy_version = kNoWeights},
                          ctx);
     std::printf("rollout service on port %d (%s)\n", server.port(),
                 policy->numeric_family().c_str());

@@ -12,7 +12,7 @@
 namespace moerl {
 namespace {
 
-constexpr int64_t kHeldOutShare = 8;  // one in so many
+constexpr int64_t kHeldOutShare = 6;  // one in so many
 constexpr int64_t kMaxAttempts = 12;  // of one demonstration
 
 /// The operations allowed on two values.

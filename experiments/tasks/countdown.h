@@ -12,7 +12,7 @@ namespace moerl {
 /// A line is one attempt: a first step on two of the numbers, then each further number joined to
 /// the value so far. Steps are written larger operand first, and their values stay integers in [1,
 /// max_value]. The problems are all (numbers in [1, max_number], target in [1, max_target]) that
-/// some line solves; a hash of the problem decides which eighth of them is held out.
+/// some line solves; a hash of the problem decides which sixth of them is held out.
 ///
 /// A demonstration searches in the open: it tries first steps in random order, finishes each with
 /// the line that comes closest to the target (with probability `closest`, otherwise with any), says

@@ -11,11 +11,12 @@ namespace {
 
 using nlohmann::json;
 
-/// Calls f(row, "file:line") for every line of a JSONL file, at most `limit` (0: all).
+/// Calls f(row, "file:line") for every line of a JSONL file until `rows`, which counts over files,
+/// has reached `limit` (0: never).
 template <typename F>
-void for_each_row(const std::filesystem::path& path, int64_t limit, const F& f) {
+void for_each_row(const std::filesystem::path& path, int64_t limit, int64_t& rows, const F& f) {
   const std::string text = read_file(path);
-  int64_t number = 0, rows = 0;
+  int64_t number = 0;
   for (size_t begin = 0; begin < text.size() && (limit == 0 || rows < limit);) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     ++number;
@@ -85,7 +86,11 @@ class RowReader {
       messages.push_back(
           {text_field(message, "role", where), text_field(message, "content", where)});
     if (!config_.instruction.empty()) messages.back().content += "\n" + config_.instruction;
-    result.prompt = template_.render(messages, true);
+    try {
+      result.prompt = template_.render(messages, true);
+    } catch (const std::invalid_argument& error) {
+      throw IoError(concat(where, ": ", error.what()));
+    }
     return result;
   }
 
@@ -103,8 +108,9 @@ TaskData read_jsonl_task(const TaskConfig& config, const std::filesystem::path& 
   };
   TaskData task;
   task.verifier = config.row_format == "gsm8k" ? "gsm8k" : "exact_match";
+  int64_t train_rows = 0, val_rows = 0, demonstration_rows = 0;
   for (const std::string& file : config.train_files) {
-    for_each_row(resolve(file), config.max_train_rows,
+    for_each_row(resolve(file), config.max_train_rows, train_rows,
                  [&](const json& row, const std::string& where) {
                    task.train.push_back(reader.read(row, where));
                    if (config.row_format == "gsm8k")
@@ -113,16 +119,17 @@ TaskData read_jsonl_task(const TaskConfig& config, const std::filesystem::path& 
                  });
   }
   for (const std::string& file : config.val_files) {
-    for_each_row(resolve(file), config.max_val_rows,
+    for_each_row(resolve(file), config.max_val_rows, val_rows,
                  [&](const json& row, const std::string& where) {
                    task.val.push_back(reader.read(row, where));
                  });
   }
   for (const std::string& file : config.demonstration_files) {
-    for_each_row(resolve(file), 0, [&](const json& row, const std::string& where) {
-      task.demonstrations.push_back(
-          {reader.render(text_field(row, "prompt", where)), text_field(row, "completion", where)});
-    });
+    for_each_row(resolve(file), 0, demonstration_rows,
+                 [&](const json& row, const std::string& where) {
+                   task.demonstrations.push_back({reader.render(text_field(row, "prompt", where)),
+                                                  text_field(row, "completion", where)});
+                 });
   }
   return task;
 }

@@ -25,9 +25,10 @@ struct SampleParams {
 /// kept, nor none at all.
 ///
 /// Kept are, narrowed in this order (order of likelihood: logit descending, id ascending on ties):
-///   top-k: the first top_k;  top-p: of those, the fewest first ones whose sum of e (in fixed point,
-///   cut off at 2^-40, so exact) reaches top_p * the sum over them all;  min-p: of those, the ones
-///   with e >= min_p.
+///   top-k: the first top_k;
+///   top-p: of those, the fewest first ones whose sum of e reaches top_p * the sum over them all,
+///          e in fixed point cut off at 2^-40, so that sums are exact in any order;
+///   min-p: of those, the ones with e >= min_p.
 ///
 /// log_probs[t] is that of log_prob_from_logits at the row's temperature (1 when it is 0): over the
 /// whole vocabulary, before narrowing.

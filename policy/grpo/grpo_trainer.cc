@@ -100,7 +100,7 @@ Metrics GrpoTrainer::update(std::span<const GrpoSample> samples) {
          split_groups(samples, config_.ppo_mini_batch_size))
       update_mini_batch(mini_batch, sums.updates == 0, sums);
   }
-  const double tokens = std::max(sums.loss.tokens, 1.0), updates = sums.updates;
+  const double tokens = std::max(sums.loss.tokens, 1.0), updates = std::max(sums.updates, 1.0);
   Metrics metrics = {
       {"actor/pg_loss", sums.loss.policy / updates},
       {"actor/loss", sums.loss.loss / updates},
@@ -144,7 +144,7 @@ void GrpoTrainer::update_mini_batch(std::span<const GrpoSample> samples, bool on
     const auto begin = static_cast<size_t>(borders[i]),
                n = static_cast<size_t>(borders[i + 1]) - begin;
     run_micro_batch(std::span(used).subspan(begin, n), std::span(weights).subspan(begin, n),
-                    on_policy, sums);
+                    1.0 / static_cast<double>(used.size()), on_policy, sums);
   }
   sums.lr = learning_rate(config_.optim, optimizer_.num_steps(), total_optimizer_steps_);
   sums.grad_norm += optimizer_.step(ctx_, sums.lr);
@@ -156,7 +156,8 @@ void GrpoTrainer::update_mini_batch(std::span<const GrpoSample> samples, bool on
 }
 
 void GrpoTrainer::run_micro_batch(std::span<const GrpoSample* const> samples,
-                                  std::span<const double> weights, bool on_policy, Sums& sums) {
+                                  std::span<const double> weights, double sequence_weight,
+                                  bool on_policy, Sums& sums) {
   const std::vector<const TrainSequence*> sequences = sequences_of(samples);
   KvCache& cache = training_cache(SequencePass::num_blocks_needed(sequences));
 
@@ -170,7 +171,7 @@ void GrpoTrainer::run_micro_batch(std::span<const GrpoSample* const> samples,
                     {.temperature = temperature_,
                      .recompute = config_.recompute,
                      .balance_alpha = config_.aux_loss_alpha,
-                     .balance_scale = 1.0 / static_cast<double>(samples.size())},
+                     .balance_scale = sequence_weight},
                     true);
 
   const size_t num_tokens = pass.log_probs().size();

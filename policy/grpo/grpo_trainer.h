@@ -50,7 +50,7 @@ class GrpoTrainer {
   struct Sums;
   void update_mini_batch(std::span<const GrpoSample> samples, bool on_policy, Sums& sums);
   void run_micro_batch(std::span<const GrpoSample* const> samples, std::span<const double> weights,
-                       bool on_policy, Sums& sums);
+                       double sequence_weight, bool on_policy, Sums& sums);
   KvCache& training_cache(int64_t num_blocks);
 
   ExecContext& ctx_;

@@ -43,22 +43,23 @@ uint64_t WeightsClient::update(const Transformer& model, int64_t policy_version,
   return response.weights_hash();
 }
 
-void update_all(const std::vector<WeightsClient>& workers, const Transformer& model,
-                int64_t policy_version, std::chrono::milliseconds timeout) {
+std::vector<std::exception_ptr> update_all(const std::vector<const WeightsClient*>& workers,
+                                           const Transformer& model, int64_t policy_version,
+                                           std::chrono::milliseconds timeout) {
   std::vector<std::future<void>> updates;
-  for (const WeightsClient& worker : workers)
-    updates.push_back(std::async(std::launch::async, [&worker, &model, policy_version, timeout] {
-      worker.update(model, policy_version, timeout);
+  for (const WeightsClient* worker : workers)
+    updates.push_back(std::async(std::launch::async, [worker, &model, policy_version, timeout] {
+      worker->update(model, policy_version, timeout);
     }));
-  std::exception_ptr first_error;
-  for (std::future<void>& update : updates) {
+  std::vector<std::exception_ptr> errors(workers.size());
+  for (size_t i = 0; i < updates.size(); ++i) {
     try {
-      update.get();
+      updates[i].get();
     } catch (...) {
-      if (!first_error) first_error = std::current_exception();
+      errors[i] = std::current_exception();
     }
   }
-  if (first_error) std::rethrow_exception(first_error);
+  return errors;
 }
 
 }  // namespace moerl

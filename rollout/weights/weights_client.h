@@ -2,8 +2,10 @@
 #include <grpcpp/channel.h>
 
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "policy/transformer.h"
 
@@ -28,8 +30,9 @@ class WeightsClient {
 };
 
 /// Brings several workers to the same weights, all at once.
-/// @throws the error of the first worker, in the order given, that failed; the others are done.
-void update_all(const std::vector<WeightsClient>& workers, const Transformer& model,
-                int64_t policy_version, std::chrono::milliseconds timeout);
+/// @return the error of each worker, in the order given; null: it holds the weights.
+std::vector<std::exception_ptr> update_all(const std::vector<const WeightsClient*>& workers,
+                                           const Transformer& model, int64_t policy_version,
+                                           std::chrono::milliseconds timeout);
 
 }  // namespace moerl

@@ -1,7 +1,7 @@
 #include "rollout/weights/weights_convert.h"
 
 #include "rollout/engine.h"
-#include "rollout/weights/tensor_hash.h"
+#include "policy/tensor_hash.h"
 
 namespace moerl {
 

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "common/check.h"
-#include "rollout/weights/tensor_hash.h"
+#include "policy/tensor_hash.h"
 
 namespace moerl {
 

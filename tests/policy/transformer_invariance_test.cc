@@ -14,6 +14,9 @@ namespace {
 struct Case {
   DType dtype;
   std::string form;
+  friend std::ostream& operator<<(std::ostream& out, const Case& c) {
+    return out << dtype_name(c.dtype) << " " << c.form;
+  }
 };
 
 class TransformerInvarianceTest : public ::testing::TestWithParam<Case> {

@@ -240,6 +240,14 @@ TEST_F(EngineTest, RefusesAnotherPolicyVersion) {
   EXPECT_EQ(generate(engine, request).at({10, 0}).policy_version, 7);
 }
 
+TEST_F(EngineTest, RefusesEverythingUntilWeightsHaveCome) {
+  Engine engine(tiny_.model, tiny_engine_config(), tiny_.ctx, kNoWeights);
+  EXPECT_EQ(engine.status().policy_version, kNoWeights);
+  EXPECT_THROW(engine.submit(tiny_request(1, 1, 4), {}), FailedPrecondition);
+  engine.set_policy_version(0);
+  EXPECT_EQ(generate(engine, tiny_request(1, 1, 4)).size(), 1u);
+}
+
 TEST_F(EngineTest, TheVersionCannotChangeUnderARunningRequest) {
   Engine engine = make();
   Outcome outcome;

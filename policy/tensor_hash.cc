@@ -1,4 +1,4 @@
-#include "rollout/weights/tensor_hash.h"
+#include "policy/tensor_hash.h"
 
 #include <bit>
 #include <cstring>
