@@ -317,7 +317,9 @@ void apply_override(YAML::Node root, const std::string& text) {
   }
   YAML::Node value;
   try {
-    value = YAML::Load(text.substr(equals + 1));
+    // "key=" means an empty text, not null.
+    const std::string yaml = text.substr(equals + 1);
+    value = yaml.empty() ? YAML::Node(std::string()) : YAML::Load(yaml);
   } catch (const YAML::Exception& error) {
     throw ConfigError(concat("override '", text, "': the value is not YAML: ", error.what()));
   }

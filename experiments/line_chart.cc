@@ -11,7 +11,7 @@ namespace moerl {
 namespace {
 
 constexpr double kWidth = 420, kHeight = 210, kLeft = 52, kRight = 12, kTop = 30, kBottom = 26;
-constexpr double kMaxTicks = 12;  // of an axis; only values near the limits of double need it
+constexpr int kMaxTicks = 12;  // where values lie closer than doubles can tell, steps end nowhere
 constexpr const char* kColors[] = {"#2563eb", "#d97706", "#059669", "#9333ea"};
 
 std::string number(double x) {
@@ -75,8 +75,9 @@ std::string line_chart(const std::string& title, const std::vector<ChartSeries>&
   std::string svg = concat("<svg viewBox='0 0 ", kWidth, " ", kHeight, "' role='img'><text x='",
                            kLeft, "' y='16' class='title'>", escape_html(title), "</text>");
   const double y_step = tick_step(e.y1 - e.y0, 4);
-  for (double i = std::ceil(e.y0 / y_step), end = i + kMaxTicks; i < end; ++i) {
-    const double v = i * y_step;
+  const double first_tick = std::ceil(e.y0 / y_step);
+  for (int i = 0; i < kMaxTicks; ++i) {
+    const double v = (first_tick + i) * y_step;
     if (!(v <= e.y1)) break;
     const double tick = std::abs(v) < y_step * 1e-9 ? 0 : v;
     svg += concat("<line class='grid' x1='", kLeft, "' x2='", kWidth - kRight, "' y1='", e.y(v),

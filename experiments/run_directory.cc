@@ -39,6 +39,14 @@ std::string decisive_part(const std::string& recipe) {
   return YAML::Dump(root);
 }
 
+/// Whether a run in this folder got anywhere. One that failed at its start, for a mistake in the
+/// recipe, must not stand in the way of the next.
+bool holds_results(const fs::path& run_directory) {
+  std::error_code error;
+  const auto metrics_bytes = fs::file_size(run_directory / "metrics.jsonl", error);
+  return (!error && metrics_bytes > 0) || !RunDirectory::checkpoints(run_directory).empty();
+}
+
 /// The first line in which two texts differ, for the message that they do.
 std::string first_difference(const std::string& a, const std::string& b) {
   std::istringstream in_a(a), in_b(b);
@@ -68,7 +76,7 @@ RunDirectory::RunDirectory(const fs::path& path, const std::string& resolved_rec
     if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
       throw IoError(concat(path_.string(), " is in use by another process"));
     const fs::path recipe_path = path_ / "config.resolved.yaml";
-    if (fs::exists(recipe_path)) {
+    if (fs::exists(recipe_path) && holds_results(path_)) {
       if (resume_mode == "disable")
         throw ConfigError(concat(path_.string(),
                                  " already holds a run and trainer.resume_mode is disable; "

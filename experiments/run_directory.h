@@ -27,9 +27,9 @@ struct RunState {
 class RunDirectory {
  public:
   /// Creates the folder or goes on in it, and takes its lock: one process a run.
-  /// @throws ConfigError if it holds a run of another recipe (one that differs in more than
+  /// @throws ConfigError if it holds results of another recipe (one that differs in more than
   /// threads,
-  ///   rollout engines, addresses, checkpoints), or any run and resume is "disable"; IoError if
+  ///   rollout engines, addresses, checkpoints), or any and resume is "disable"; IoError if
   ///   another process works in it.
   RunDirectory(const std::filesystem::path& path, const std::string& resolved_recipe,
                const std::string& resume_mode);

@@ -40,7 +40,8 @@ std::string text_field(const json& row, const char* name, const std::string& whe
 class RowReader {
  public:
   explicit RowReader(const TaskConfig& config)
-      : config_(config), template_(policy::ChatTemplate::named(config.chat_template)) {}
+      : config_(config),
+        template_(policy::ChatTemplate::named(config.chat_template, config.bos_token)) {}
 
   PromptRow read(const json& row, const std::string& where) const {
     return config_.row_format == "gsm8k" ? gsm8k(row, where) : verl(row, where);

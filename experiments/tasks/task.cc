@@ -29,6 +29,7 @@ void visit_fields(FieldVisitor& v, TaskConfig& c) {
   v.field("demonstration_files", c.demonstration_files);
   v.choice("row_format", c.row_format, {"verl", "gsm8k"});
   v.field("chat_template", c.chat_template);
+  v.field("bos_token", c.bos_token);
   v.field("instruction", c.instruction);
   v.field("max_train_rows", c.max_train_rows, kNotNegative);
   v.field("max_val_rows", c.max_val_rows, kNotNegative);

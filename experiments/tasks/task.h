@@ -44,7 +44,8 @@ struct TaskConfig {
   std::string row_format =
       "verl";  ///< verl (data_source, prompt, reward_model, …) or gsm8k (question, answer)
   std::string chat_template = "none";  ///< how a prompt becomes text; see policy/chat_template.h
-  std::string instruction;             ///< appended to every question
+  std::string bos_token;    ///< text before every prompt of the templates plain and r1_zero
+  std::string instruction;  ///< appended to every question
   int64_t max_train_rows = 0, max_val_rows = 0;  ///< 0: all
 };
 void visit_fields(FieldVisitor& v, TaskConfig& c);

@@ -126,7 +126,12 @@ void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, GroupOffsets offs
 class WgradWave {
  public:
   WgradWave(ExecContext& ctx, const Tensor& dy, const Tensor& x, std::span<const TokenRun> runs)
-      : ctx_(ctx), dy_(dy), x_(x), runs_(runs), use_amx_(runs_on_amx(ctx, x.dtype())) {
+      : ctx_(ctx),
+        dy_(dy),
+        x_(x),
+        runs_(runs),
+        use_amx_(runs_on_amx(ctx, x.dtype())),
+        column_unit_(wgrad_column_unit(x.dim(1), ctx.num_threads())) {
     for (const TokenRun& run : runs) {
       starts_.push_back(padded_tokens_);
       padded_tokens_ += round_up(run.end - run.begin, kBlock);
@@ -138,7 +143,7 @@ class WgradWave {
 
   void pack() {
     const int64_t row_parts = divide_up(rows(), kRowUnit);
-    const int64_t column_parts = divide_up(columns(), kColumnUnit);
+    const int64_t column_parts = divide_up(columns(), column_unit_);
     const int64_t parts = row_parts + column_parts;
     const int64_t chunks = parts * static_cast<int64_t>(runs_.size());
     ctx_.pool().parallel_for(chunks, [&](int64_t chunk) {
@@ -146,7 +151,7 @@ class WgradWave {
       if (part < row_parts) {
         pack_rows(run, part * kRowUnit);
       } else {
-        pack_columns(run, (part - row_parts) * kColumnUnit);
+        pack_columns(run, (part - row_parts) * column_unit_);
       }
     });
   }
@@ -154,13 +159,13 @@ class WgradWave {
   /// Adds every run's product to its group's dweight. Runs of one wave are of different groups.
   void multiply(std::span<Tensor* const> dweights) {
     const int64_t row_parts = divide_up(rows(), kRowUnit);
-    const int64_t column_parts = divide_up(columns(), kColumnUnit);
+    const int64_t column_parts = divide_up(columns(), column_unit_);
     const int64_t parts = row_parts * column_parts;
     const int64_t chunks = parts * static_cast<int64_t>(runs_.size());
     ctx_.pool().parallel_for(chunks, [&](int64_t chunk) {
       const auto run = static_cast<size_t>(chunk / parts);
       const int64_t row = chunk % parts / column_parts * kRowUnit;
-      const int64_t column = chunk % column_parts * kColumnUnit;
+      const int64_t column = chunk % column_parts * column_unit_;
       const WgradTask task = {
           .dtype = x_.dtype(),
           .transposed = transposed(run),
@@ -172,15 +177,13 @@ class WgradWave {
           .row_begin = row,
           .row_end = std::min(rows(), row + kRowUnit),
           .column_begin = column,
-          .column_end = std::min(columns(), column + kColumnUnit)};
+          .column_end = std::min(columns(), column + column_unit_)};
       if (use_amx_) return LinearAmx::wgrad(task, thread_scratch(task_scratch(0)));
       dispatch_isa(ctx_.isa(), [&]<Isa isa>() { LinearCpu<isa>::wgrad(task); });
     });
   }
 
  private:
-  static constexpr int64_t kColumnUnit = 256;
-
   int64_t rows() const { return dy_.dim(1); }
   int64_t columns() const { return x_.dim(1); }
   int64_t row_stride() const { return round_up(rows(), kRowUnit); }
@@ -210,7 +213,7 @@ class WgradWave {
   void pack_columns(int64_t run, int64_t begin) {
     const auto r = static_cast<size_t>(run);
     const PackSource x = source(x_, r);
-    const int64_t end = std::min(columns(), begin + kColumnUnit);
+    const int64_t end = std::min(columns(), begin + column_unit_);
     for (int64_t block = begin / kBlock; block < divide_up(end, kBlock); ++block)
       dispatch_isa(ctx_.isa(),
                    [&]<Isa isa>() { LinearCpu<isa>::pack_columns(x, x.dtype, block, image(r)); });
@@ -220,6 +223,7 @@ class WgradWave {
   const Tensor &dy_, &x_;
   std::span<const TokenRun> runs_;
   bool use_amx_;
+  int64_t column_unit_;
   std::vector<int64_t> starts_;
   int64_t padded_tokens_ = 0;
   Tensor transposed_, image_;

@@ -13,6 +13,7 @@ constexpr int64_t kMinWork = 1 << 17;
 constexpr int64_t kBlocksPerThread = 4;
 /// fp32 elements of packed operands in one wave of wgrad (8 MiB).
 constexpr int64_t kWaveElements = 2 << 20;
+constexpr int64_t kMaxColumnUnit = 256;
 constexpr int64_t kMinWaveTokens = 256, kMaxWaveTokens = 4096;
 
 /// Splits [0, size) into at most `parts` ranges whose bounds are multiples of the unit.
@@ -46,6 +47,12 @@ std::vector<OutputBlock> partition_product(std::span<const int64_t> offsets, int
     });
   }
   return blocks;
+}
+
+int64_t wgrad_column_unit(int64_t columns, int num_threads) {
+  if (num_threads == 1) return kMaxColumnUnit;
+  const int64_t share = divide_up(columns, kBlocksPerThread * num_threads);
+  return std::clamp(round_up(share, kBlock), kBlock, kMaxColumnUnit);
 }
 
 std::vector<std::vector<TokenRun>> partition_tokens(std::span<const int64_t> offsets,

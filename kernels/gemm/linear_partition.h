@@ -22,6 +22,10 @@ struct TokenRun {
   int64_t group, begin, end;
 };
 
+/// Columns of one task of wgrad, a multiple of kBlock: few enough that all threads have work on a
+/// small weight, many enough that a packed operand is read seldom.
+int64_t wgrad_column_unit(int64_t columns, int num_threads);
+
 /// Cuts the tokens of a grouped wgrad into waves whose packed operands fit into the cache. Within a
 /// wave and over the waves the tokens of a group ascend.
 /// @param width  columns of both operands together.

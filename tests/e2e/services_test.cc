@@ -67,12 +67,12 @@ TEST_F(Services, RemoteRewardServersGiveTheBitsOfTheEmbeddedOne) {
 }
 
 TEST_F(Services, AnotherInstructionLevelOnAWorkerChangesNothing) {
-  const Arguments in_full_precision = {"model.dtype=f32"};
-  MoerlServer worker = MoerlServer::rollout(in_full_precision);
-  Arguments remote = in_full_precision;
-  remote.push_back(address_list("rollout.addresses", {worker.address()}));
-  EXPECT_TRUE(same_run(train(directory_ / "embedded", in_full_precision),
-                       train(directory_ / "remote", remote)));
+  MoerlServer fast = MoerlServer::rollout();
+  MoerlServer slow = MoerlServer::rollout({}, 0, {{"MOERL_ISA", "portable"}});
+  EXPECT_TRUE(
+      same_run(train(directory_ / "embedded"),
+               train(directory_ / "remote",
+                     {address_list("rollout.addresses", {fast.address(), slow.address()})})));
 }
 
 TEST_F(Services, AWorkerThatIsKilledIsLeftOut) {

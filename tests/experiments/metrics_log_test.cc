@@ -101,13 +101,13 @@ TEST_F(MetricsLogTest, AHalfWrittenLastLineIsLeftOut) {
 TEST_F(MetricsLogTest, BadLinesAreNamed) {
   write_steps(0);
   const std::string good = directory_.read("metrics.jsonl");
-  for (const std::string bad : {"nonsense", "[1]", "{\"stage\":\"x\"}",
-                                "{\"training/global_step\":\"one\"}",
-                                "{\"training/global_step\":1,\"stage\":2}"}) {
+  for (const std::string bad :
+       {"nonsense", "[1]", "{\"stage\":\"x\"}", "{\"training/global_step\":\"one\"}",
+        "{\"training/global_step\":1,\"stage\":2}"}) {
     directory_.write("metrics.jsonl", good + bad + "\n");
-    EXPECT_NE(error_of<IoError>([&] { MetricsLog::read(directory_.path()); })
-                  .find("metrics.jsonl:2: "),
-              std::string::npos)
+    EXPECT_NE(
+        error_of<IoError>([&] { MetricsLog::read(directory_.path()); }).find("metrics.jsonl:2: "),
+        std::string::npos)
         << bad;
   }
 }

@@ -11,13 +11,14 @@ namespace moerl::testing {
 class MoerlServer {
  public:
   /// @param port  0: a free one.
-  static MoerlServer rollout(const Arguments& overrides = {}, int port = 0) {
+  static MoerlServer rollout(const Arguments& overrides = {}, int port = 0,
+                             const Environment& environment = {}) {
     Arguments arguments = {"serve", "rollout", tiny_recipe(), "num_threads=1"};
     arguments.insert(arguments.end(), overrides.begin(), overrides.end());
-    return MoerlServer(std::move(arguments), port);
+    return MoerlServer(std::move(arguments), port, environment);
   }
   static MoerlServer reward(int port = 0) {
-    return MoerlServer({"serve", "reward", "--workers", "1"}, port);
+    return MoerlServer({"serve", "reward", "--workers", "1"}, port, {});
   }
 
   const std::string& address() const { return address_; }
@@ -26,9 +27,9 @@ class MoerlServer {
   void kill() { process_->kill(); }
 
  private:
-  MoerlServer(Arguments arguments, int port) {
+  MoerlServer(Arguments arguments, int port, const Environment& environment) {
     arguments.insert(arguments.end(), {"--address", "127.0.0.1:" + std::to_string(port)});
-    process_ = std::make_unique<ChildProcess>(moerl_program(), arguments);
+    process_ = std::make_unique<ChildProcess>(moerl_program(), arguments, environment);
     const std::string mark = "service on port ";
     if (!process_->has_written("\n") || process_->out().find(mark) == std::string::npos) {
       process_->kill();

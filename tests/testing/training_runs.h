@@ -80,10 +80,11 @@ inline std::vector<std::string> read_samples(const std::filesystem::path& run_di
   return rows;
 }
 
+/// The newest complete one.
 inline std::filesystem::path last_checkpoint(const std::filesystem::path& run_directory) {
   std::vector<std::filesystem::path> all;
   for (const auto& entry : std::filesystem::directory_iterator(run_directory / "checkpoints"))
-    all.push_back(entry.path());
+    if (entry.path().extension() != ".tmp") all.push_back(entry.path());
   if (all.empty()) throw std::runtime_error(run_directory.string() + " has no checkpoint");
   return *std::max_element(all.begin(), all.end());
 }

@@ -175,7 +175,7 @@ TEST(CountdownTest, HeldOutProblemsAreNeverTrainedOn) {
     for (const PromptRow& row : task.val) EXPECT_TRUE(val.insert(problem_of(row)).second);
     for (const PromptRow& row : task.train) EXPECT_TRUE(train.insert(problem_of(row)).second);
     EXPECT_EQ(val.size(), 256u);
-    EXPECT_GT(train.size(), 3000u);
+    EXPECT_GT(train.size(), 1500u);
     for (const Problem& p : train) EXPECT_FALSE(val.contains(p));
     for (const DemoRow& row : task.demonstrations)
       EXPECT_TRUE(train.contains(problem_of_prompt(row.prompt)));

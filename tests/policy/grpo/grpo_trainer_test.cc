@@ -20,8 +20,8 @@ constexpr int64_t kMaxResponse = 40;
 /// AdamW saves is the (unclipped) gradient of its last step.
 struct Learner {
   explicit Learner(GrpoConfig config, int num_threads = 1, uint64_t seed = 7,
-                   int64_t total_steps = 100)
-      : ctx(num_threads), model(make_model(ctx, plain_config(), DType::kF32, seed)) {
+                   int64_t total_steps = 100, const ModelConfig& model_config = plain_config())
+      : ctx(num_threads), model(make_model(ctx, model_config, DType::kF32, seed)) {
     config.optim.beta1 = 0;
     optimizer = std::make_unique<AdamW>(model->parameters(), config.optim);
     trainer = std::make_unique<GrpoTrainer>(ctx, *model, *optimizer, config, kTemperature,
@@ -57,6 +57,13 @@ struct Learner {
   std::unique_ptr<AdamW> optimizer;
   std::unique_ptr<GrpoTrainer> trainer;
 };
+
+/// Every expert is chosen, so that no step of a finite difference changes the choice.
+ModelConfig smooth_config() {
+  ModelConfig c = plain_config();
+  c.num_experts_per_tok = c.n_routed_experts;
+  return c;
+}
 
 /// Log-probs and entropies of one sequence under the model's present weights.
 struct TokenValues {
@@ -102,7 +109,7 @@ std::unique_ptr<Transformer> make_reference(ExecContext& ctx, const Transformer&
   const std::vector<const Parameter*> from = model.parameters();
   const std::vector<Parameter*> to = reference->parameters();
   for (size_t i = 0; i < from.size(); ++i) {
-    const std::vector<float> noise = random_values(from[i]->value.numel(), 900 + i, -0.03f, 0.03f);
+    const std::vector<float> noise = random_values(from[i]->value.numel(), 900 + i, -0.01f, 0.01f);
     for (size_t j = 0; j < noise.size(); ++j)
       to[i]->value.data<float>()[j] = from[i]->value.data<float>()[j] + noise[j];
   }
@@ -193,7 +200,7 @@ class GradientTest : public ::testing::TestWithParam<GradientCase> {};
 
 TEST_P(GradientTest, EqualsFiniteDifferencesOfTheClosedForm) {
   const GrpoConfig& config = GetParam().config;
-  Learner setup(config);
+  Learner setup(config, 1, 7, 100, smooth_config());
   const std::vector<GrpoSample> samples = make_stale_samples(setup.ctx, *setup.model);
   std::vector<std::vector<double>> reference;
   {
@@ -245,6 +252,8 @@ TEST_P(GradientTest, EqualsFiniteDifferencesOfTheClosedForm) {
     const double slope = (loss_at(step, chosen) - loss_at(-step, chosen)) / (2 * step);
     EXPECT_NEAR(slope / squares, 1, 0.015) << divisor << " " << remainder;
   }
+  EXPECT_GT(metrics.at("actor/pg_clipfrac"), 0.1);  // the clips are really met
+  EXPECT_EQ(metrics.at("actor/pg_clipfrac_lower") > 0, config.clip_ratio_c > 0);
   EXPECT_NEAR(metrics.at("actor/grad_norm"), std::sqrt(all_squares), 1e-5 * std::sqrt(all_squares));
 }
 

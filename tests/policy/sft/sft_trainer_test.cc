@@ -111,7 +111,9 @@ TEST_F(SftTrainerTest, GradientDescendsTheLoss) {
   config.optim.beta1 = 0;
   config.optim.grad_clip = 0;
   config.optim.lr = 1e-12;
-  Learner setup(config);
+  ModelConfig smooth = plain_config();  // no step changes the choice of experts
+  smooth.num_experts_per_tok = smooth.n_routed_experts;
+  Learner setup(config, smooth);
   const double norm = setup.trainer->update(batch_).at("train/grad_norm");
   const std::vector<double> g = setup.first_moments();
   EXPECT_NEAR(norm_of(g), norm, 1e-5 * norm);
@@ -155,6 +157,26 @@ TEST_F(SftTrainerTest, MicroBatchesDoNotChangeTheGradient) {
   const std::vector<double> g = whole.first_moments();
   for (size_t i = 0; i < g.size(); ++i) difference[i] -= g[i];
   EXPECT_LT(norm_of(difference), 1e-5 * norm_of(g));
+}
+
+TEST_F(SftTrainerTest, ExtraLossesAreMeansOverTokensAndSequences) {
+  SftConfig config = plain_sft();
+  config.aux_loss_alpha = 0.1;
+  config.mtp_loss_weight = 0.3;
+  Learner setup(config, tiny_config());
+  KvCache cache(setup.model->config(), DType::kF32, SequencePass::num_blocks_needed(batch_));
+  // 40 completion tokens, one of which comes second in its sequence: the module cannot see it.
+  const SequencePass pass(setup.ctx, *setup.model, batch_, cache,
+                          {.balance_alpha = 0.1,
+                           .balance_scale = 1.0 / 4,
+                           .mtp_loss_weight = 1,
+                           .mtp_token_weight = 1.0 / 39},
+                          true);
+  const auto metrics = setup.trainer->update(batch_);
+  EXPECT_NEAR(metrics.at("train/mtp_loss"), pass.mtp_loss(), 1e-6);
+  EXPECT_NEAR(metrics.at("train/balance_loss"), pass.balance_loss(), 1e-6);
+  EXPECT_GT(pass.mtp_loss(), 1);
+  EXPECT_GT(pass.balance_loss(), 0.1);
 }
 
 TEST_F(SftTrainerTest, RouterBiasMovesAgainstTheLoad) {

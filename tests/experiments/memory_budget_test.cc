@@ -1,0 +1,124 @@
+#include "experiments/memory_budget.h"
+
+#include <gtest/gtest.h>
+
+#include "experiments/model_source.h"
+#include "tests/experiments/temporary_directory.h"
+
+namespace moerl::testing {
+namespace {
+
+std::filesystem::path configs() {
+  return std::filesystem::path(MOERL_SOURCE_DIR) / "experiments/configs";
+}
+/// The countdown recipe with few demonstrations, which are quick to make.
+Recipe countdown(std::vector<std::string> overrides = {}) {
+  overrides.push_back("task.countdown.demonstrations=100");
+  return Recipe::from_file(configs() / "countdown.yaml", overrides);
+}
+bool mentions(const std::vector<std::string>& problems, const std::string& part) {
+  for (const std::string& problem : problems)
+    if (problem.find(part) != std::string::npos) return true;
+  return false;
+}
+
+TEST(MemoryBudgetTest, CountsWhatTheRunHolds) {
+  const Recipe recipe = countdown({"rollout.kv_cache_gb=0.5", "rollout.num_workers=3"});
+  const ModelConfig model = load_model_config(recipe);
+  const MemoryBudget budget = memory_budget(recipe, model);
+  const int64_t n = model.num_parameters();
+  EXPECT_EQ(budget.masters, 4 * n);
+  EXPECT_EQ(budget.gradients, 4 * n);
+  EXPECT_EQ(budget.optimizer, 8 * n);
+  EXPECT_EQ(budget.working_weights, 4 * n);  // two images of bf16
+  EXPECT_EQ(budget.reference, 0);
+  EXPECT_EQ(budget.kv_cache, 3 * (int64_t{1} << 29));
+  EXPECT_GT(budget.activations, 0);
+  EXPECT_EQ(budget.total(), budget.masters + budget.gradients + budget.optimizer +
+                                budget.working_weights + budget.kv_cache + budget.activations);
+}
+
+TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
+  const Recipe base = countdown();
+  const ModelConfig model = load_model_config(base);
+  const MemoryBudget budget = memory_budget(base, model);
+  EXPECT_EQ(memory_budget(countdown({"rollout.addresses=[\"h:1\"]"}), model).kv_cache, 0);
+  EXPECT_GT(memory_budget(countdown({"stages.1.actor.use_kl_loss=true"}), model).reference,
+            model.num_parameters() * 4);
+  EXPECT_EQ(memory_budget(countdown({"model.dtype=f32"}), model).working_weights,
+            2 * budget.working_weights);
+  const std::vector<std::string> recompute = {"stages.0.sft.recompute=true",
+                                              "stages.1.actor.recompute=true"};
+  EXPECT_LT(memory_budget(countdown(recompute), model).activations, budget.activations);
+  const std::vector<std::string> smaller = {"stages.0.sft.max_token_len=1024",
+                                            "stages.1.actor.ppo_max_token_len=1024"};
+  EXPECT_LT(memory_budget(countdown(smaller), model).activations, budget.activations);
+}
+
+TEST(CheckRecipeTest, EveryShippedRecipeCanRun) {
+  for (const auto& entry : std::filesystem::directory_iterator(configs())) {
+    if (entry.path().extension() != ".yaml") continue;
+    const Recipe recipe = Recipe::from_file(entry.path(), {});
+    if (recipe.task.name == "jsonl") continue;  // needs files that are not part of the source
+    const CheckedRecipe checked = check_recipe(recipe);
+    EXPECT_TRUE(checked.problems.empty()) << entry.path() << ": " << checked.problems[0];
+    for (const char* part : {"parameters", "kv cache", "training rows", "total", "this machine"})
+      EXPECT_NE(checked.summary.find(part), std::string::npos) << part;
+    for (const StageConfig& stage : recipe.stages)
+      EXPECT_NE(checked.summary.find(stage.name), std::string::npos);
+  }
+}
+
+TEST(CheckRecipeTest, AllProblemsAreReportedTogether) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.write("r.yaml", R"(
+model: {config: missing/config.json}
+task: {name: jsonl, train_files: [missing.jsonl]}
+reward: {verifier: nonsense}
+stages: [{name: warm, type: sft}]
+)");
+  const CheckedRecipe checked = check_recipe(Recipe::from_file(path, {}));
+  EXPECT_TRUE(mentions(checked.problems, "missing/config.json"));
+  EXPECT_TRUE(mentions(checked.problems, "missing.jsonl"));
+  EXPECT_TRUE(mentions(checked.problems, "nonsense"));
+  EXPECT_TRUE(mentions(checked.problems, "stage warm needs demonstrations"));
+}
+
+TEST(CheckRecipeTest, WhatDoesNotFitTheModelIsNamed) {
+  EXPECT_TRUE(mentions(check_recipe(countdown({"reward.options.no_such=1"})).problems, "no_such"));
+  EXPECT_TRUE(mentions(check_recipe(countdown({"stages.1.max_response_length=5000"})).problems,
+                       "max_position_embeddings"));
+  EXPECT_TRUE(mentions(check_recipe(countdown({"rollout.kv_cache_gb=1e6"})).problems,
+                       "rollout.kv_cache_gb"));
+  EXPECT_TRUE(
+      mentions(check_recipe(countdown({"task.countdown.val_size=1000000"})).problems, "val_size"));
+}
+
+TEST(ModelSourceTest, TheTasksTokenizerMustFitTheModel) {
+  const Recipe recipe = countdown();
+  const TaskData task = load_task(recipe.task, recipe.directory, 1);
+  ModelConfig model = load_model_config(recipe);
+  const LoadedTokenizer loaded = load_tokenizer(recipe, task, model);
+  EXPECT_EQ(loaded.stop_token_id, loaded.tokenizer.token_id("<｜end▁of▁sentence｜>"));
+  EXPECT_EQ(make_policy(recipe, loaded.tokenizer)->config().sampled_vocab_size(),
+            loaded.tokenizer.vocab_size());
+  model.vocab_size = 100;
+  EXPECT_NE(error_of<ConfigError>([&] { load_tokenizer(recipe, task, model); }).find("100"),
+            std::string::npos);
+  model = load_model_config(recipe);
+  model.eos_token_id.reset();
+  EXPECT_NE(
+      error_of<ConfigError>([&] { load_tokenizer(recipe, task, model); }).find("eos_token_id"),
+      std::string::npos);
+  EXPECT_NE(error_of<ConfigError>([&] {
+              load_tokenizer(recipe, TaskData{}, load_model_config(recipe));
+            }).find("model.tokenizer"),
+            std::string::npos);
+}
+
+TEST(ModelSourceTest, TheRecipeChoosesTheFormOfAttention) {
+  EXPECT_EQ(load_model_config(countdown({"model.mla_form=absorbed"})).mla_form, "absorbed");
+}
+
+}  // namespace
+}  // namespace moerl::testing
