@@ -18,6 +18,7 @@ struct Numerics {
   const char* name;
   Arguments overrides;
 };
+void PrintTo(const Numerics& numerics, std::ostream* out) { *out << numerics.name; }
 const Numerics kNumerics[] = {
     {"bf16_expanded", {"model.dtype=bf16", "model.mla_form=expanded"}},
     {"bf16_absorbed", {"model.dtype=bf16", "model.mla_form=absorbed"}},
