@@ -45,7 +45,7 @@ constexpr Curve kCurves[] = {
     {"actor/pg_clipfrac", "clipped tokens"},
     {"actor/kl_loss", "KL to the reference"},
     {"frac_reward_zero_std", "groups without variance"},
-    {"training/rollout_probs_diff_max", "|p rollout - p training|, largest"},
+    {"training/rollout_probs_diff_max", "largest |Δp|"},
     {"moe/max_vio", "expert imbalance (MaxVio)"},
     {"perf/throughput", "tokens per second"},
     {"train/loss", "SFT loss"},
