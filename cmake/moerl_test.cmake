@@ -2,6 +2,14 @@
 # *_test.cc under tests/FOLDER; every case is a ctest test labelled with the folder's name.
 include(GoogleTest)
 
+# Where this checkout and its build lie. A header and not definitions of every file, so that the
+# compiler cache serves the tests of one checkout to another.
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/test_paths/testing/paths.h CONTENT
+"#pragma once
+#define MOERL_SOURCE_DIR \"${PROJECT_SOURCE_DIR}\"
+#define MOERL_BUILD_DIR \"${PROJECT_BINARY_DIR}\"
+")
+
 function(moerl_test folder)
   cmake_parse_arguments(ARG "" "BINARY" "DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${folder}/*_test.cc)
@@ -10,10 +18,8 @@ function(moerl_test folder)
   endif()
   set(target moerl_test_${folder})
   add_executable(${target} ${sources})
-  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/test_paths)
   target_link_libraries(${target} PRIVATE moerl_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  target_compile_definitions(${target} PRIVATE MOERL_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-                                               MOERL_BUILD_DIR="${PROJECT_BINARY_DIR}")
   if(ARG_BINARY)
     add_dependencies(${target} ${ARG_BINARY})
   endif()

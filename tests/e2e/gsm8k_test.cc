@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "policy/weights_io.h"
+#include "testing/paths.h"
 #include "tests/testing/training_runs.h"
 
 namespace moerl {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "testing/paths.h"
 #include "tests/experiments/temporary_directory.h"
 
 namespace moerl::testing {

@@ -9,6 +9,7 @@
 #include "common/file.h"
 #include "policy/safetensors.h"
 #include "policy/weights_io.h"
+#include "testing/paths.h"
 #include "tests/policy/tiny_model.h"
 #include "tests/testing/tolerance.h"
 

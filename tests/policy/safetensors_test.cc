@@ -11,6 +11,7 @@
 #include <random>
 
 #include "common/check.h"
+#include "testing/paths.h"
 
 namespace moerl::policy {
 namespace {

@@ -6,6 +6,7 @@
 #include "common/file.h"
 #include "policy/chat_template.h"
 #include "policy/tokenizer.h"
+#include "testing/paths.h"
 
 namespace moerl::policy {
 namespace {

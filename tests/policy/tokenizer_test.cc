@@ -12,6 +12,7 @@
 #include "common/file.h"
 #include "policy/tokenizer/byte_pair_encoder.h"
 #include "policy/tokenizer/utf8.h"
+#include "testing/paths.h"
 
 namespace moerl::policy {
 namespace {

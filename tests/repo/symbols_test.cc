@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "testing/paths.h"
+
 namespace {
 
 namespace fs = std::filesystem;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "testing/paths.h"
 #include "tests/testing/child_process.h"
 
 namespace moerl::testing {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "reward/verifier_registry.h"
+#include "testing/paths.h"
 #include "tests/experiments/temporary_directory.h"
 
 namespace moerl::testing {
