@@ -118,6 +118,7 @@ struct Tokenizer::State {
   VocabIds vocab;  // by spelling; only during construction
   std::vector<Token> tokens;
   bool normalizes_nfc;
+  TokenFrame frame;
   PreTokenizer pre_tokenizer;
   BytePairEncoder encoder;
   AddedTokenFinder raw_finder, normalized_finder;
@@ -149,6 +150,7 @@ struct Tokenizer::State {
 Tokenizer::State::State(const TokenizerFile& file, const std::string& name)
     : vocab(index(file)),
       normalizes_nfc(file.normalize_nfc),
+      frame(file.frame),
       pre_tokenizer(file.pre_tokenizer),
       encoder(find_byte_ids(vocab, name), find_merges(file, vocab, name)),
       raw_finder(select(file, false)),
@@ -163,6 +165,10 @@ Tokenizer::State::State(const TokenizerFile& file, const std::string& name)
   add_vocab(file, name);
   add_added_tokens(file, name);
   build_tables(file);
+  for (const auto* ids : {&frame.prefix, &frame.suffix})
+    for (int32_t id : *ids)
+      if (id > highest || !tokens[static_cast<size_t>(id)].exists)
+        throw IoError(concat(name, ": post_processor adds id ", id, ", which is no token"));
   vocab = {};
 }
 
@@ -281,6 +287,8 @@ std::string Tokenizer::decode_bytes(std::span<const int32_t> tokens, bool skip_s
   }
   return bytes;
 }
+
+const TokenFrame& Tokenizer::frame() const { return state_->frame; }
 
 int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(state_->tokens.size()); }
 

@@ -10,6 +10,12 @@
 
 namespace moerl::policy {
 
+/// What the post-processor of a `tokenizer.json` puts around one text (`tokenizers` with
+/// add_special_tokens=True), such as a beginning-of-sequence token in front.
+struct TokenFrame {
+  std::vector<int32_t> prefix, suffix;
+};
+
 /// A byte-level BPE tokenizer read from a Hugging Face `tokenizer.json`; encodes as the library
 /// `tokenizers` does with add_special_tokens=False. Cheap to copy; const and thread safe.
 ///
@@ -31,6 +37,9 @@ class Tokenizer {
   ///   must not steer the model); added tokens that are not special are found all the same.
   /// @throws std::invalid_argument if the text is not valid UTF-8 or too long.
   std::vector<int32_t> encode(std::string_view text, bool parse_special = true) const;
+
+  /// What the file would put around a text; encode() does not.
+  const TokenFrame& frame() const;
 
   /// The text of `tokens`; bytes that are not UTF-8 become U+FFFD. decode(encode(x)) == x unless
   /// the file normalises, removes text, adds spaces or strips them. An added token stands for its

@@ -88,8 +88,10 @@ class Transformer {
   /// values to `cache`. A row's bits depend on the weights and its own sequence up to it, and on
   /// nothing else.
   /// @param pass  null in inference.
+  /// @param chosen_experts  if not null: appended are the experts of each token, [T, K] int32 in
+  ///   the router's order, one tensor for each MoE layer.
   Tensor forward(ExecContext& ctx, const ForwardBatch& batch, KvCache& cache,
-                 TrainingPass* pass = nullptr) const;
+                 TrainingPass* pass = nullptr, std::vector<Tensor>* chosen_experts = nullptr) const;
   /// Adds to every parameter's gradient. The segments of the pass must be whole sequences. With
   /// pass.recompute the bits are the same.
   /// @param dhidden  [T, D] of the working type, gradient of forward's result.

@@ -63,12 +63,13 @@ void Transformer::Impl::run_again(ExecContext& ctx, const DecoderBlock& block, c
 }
 
 Tensor Transformer::forward(ExecContext& ctx, const ForwardBatch& batch, KvCache& cache,
-                            TrainingPass* pass) const {
+                            TrainingPass* pass, std::vector<Tensor>* chosen_experts) const {
   const Impl& m = *impl_;
   m.check_batch(batch, pass != nullptr);
   TransformerSavedPtr saved(pass ? new TransformerSaved : nullptr);
   const bool keep_all = pass && !pass->recompute, keep_input = pass && pass->recompute;
   RoutingStats stats;
+  stats.chosen_experts = chosen_experts;
   if (pass) {
     saved->layers.resize(m.blocks.size());
     stats.balance_alpha = pass->balance_alpha * pass->balance_scale;
@@ -77,7 +78,8 @@ Tensor Transformer::forward(ExecContext& ctx, const ForwardBatch& batch, KvCache
   Residual stream{m.embed(ctx, batch.token_ids), {}};
   for (size_t i = 0; i < m.blocks.size(); ++i)
     m.blocks[i].forward(ctx, stream, m.places(batch), cache.layer(static_cast<int64_t>(i)),
-                        keep_all ? &saved->layers[i] : nullptr, pass ? &stats : nullptr,
+                        keep_all ? &saved->layers[i] : nullptr,
+                        pass || chosen_experts ? &stats : nullptr,
                         keep_input ? &saved->layers[i].input : nullptr);
   Tensor hidden = m.final_norm.forward(ctx, stream, pass ? &saved->last_rstd : nullptr);
 

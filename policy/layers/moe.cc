@@ -78,6 +78,7 @@ void Moe::record(ExecContext& ctx, const Routing& routing,
   for (size_t e = 0; e < counts.size(); ++e)
     counts[e] = routing.rows.offsets[e + 1] - routing.rows.offsets[e];
   stats.counts.push_back(std::move(counts));
+  if (stats.chosen_experts) stats.chosen_experts->push_back(routing.topk_idx);
   if (stats.balance_alpha == 0) return;
   for (const kernels::AttentionSegment& s : sequences)
     stats.balance_loss +=

@@ -17,6 +17,8 @@ struct RoutingStats {
   double balance_alpha = 0;                  ///< weight of each sequence's balance loss; 0 for none
   double balance_loss = 0;                   ///< added up over layers and sequences, weighted
   std::vector<std::vector<int64_t>> counts;  ///< tokens of each expert; every layer appends its row
+  /// If not null, every layer appends the experts of each token, [T, K] int32.
+  std::vector<Tensor>* chosen_experts = nullptr;
 };
 
 /// Mixture of experts: y = sum_k w_k expert_k(x) + shared(x), with the experts and weights of

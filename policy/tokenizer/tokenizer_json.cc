@@ -3,6 +3,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "common/check.h"
 
@@ -21,7 +22,7 @@ class Parser {
     parse_normalizer(optional(root_, "normalizer"), "normalizer");
     parse_pre_tokenizer(optional(root_, "pre_tokenizer"), "pre_tokenizer");
     if (!has_byte_level_) refuse("pre_tokenizer", "no ByteLevel", "a ByteLevel at the end");
-    check_post_processor(optional(root_, "post_processor"), "post_processor");
+    parse_post_processor(optional(root_, "post_processor"), "post_processor");
     const Json& decoder = optional(root_, "decoder");
     if (decoder.is_null() || type_of(decoder, "decoder") != "ByteLevel")
       refuse("decoder", shown(decoder), "ByteLevel");
@@ -198,18 +199,46 @@ class Parser {
     return config;
   }
 
-  /// None of the supported kinds changes what encode() returns: they trim offsets, or add special
-  /// tokens around the text, which is the chat template's part.
-  void check_post_processor(const Json& post, const std::string& path) const {
+  /// ByteLevel trims offsets and changes no token. A TemplateProcessing puts tokens around the
+  /// text.
+  void parse_post_processor(const Json& post, const std::string& path) {
     if (post.is_null()) return;
     const std::string type = type_of(post, path);
     if (type == "Sequence") {
       const Json& items = list(post, path, "processors");
       for (size_t i = 0; i < items.size(); ++i)
-        check_post_processor(items[i], concat(path, ".processors[", i, "]"));
-    } else if (type != "ByteLevel" && type != "TemplateProcessing") {
+        parse_post_processor(items[i], concat(path, ".processors[", i, "]"));
+    } else if (type == "TemplateProcessing") {
+      parse_template(post, path);
+    } else if (type != "ByteLevel") {
       refuse(path, type, "null, ByteLevel, TemplateProcessing or a Sequence of them");
     }
+  }
+
+  void parse_template(const Json& post, const std::string& path) {
+    const Json& pieces = list(post, path, "single");
+    TokenFrame frame;
+    bool is_behind = false;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      const std::string at = concat(path, ".single[", i, "]");
+      const Json& piece = pieces[i];
+      if (!piece.is_object() || piece.size() != 1)
+        corrupt(at, "{\"SpecialToken\": …} or {\"Sequence\": …}", piece);
+      if (piece.contains("Sequence")) {
+        if (std::exchange(is_behind, true)) refuse(path, "a template with the text twice", "once");
+        continue;
+      }
+      const std::string token = text(member(piece, at, "SpecialToken"), at, "id");
+      const std::string where = concat(path, ".special_tokens.", token);
+      const Json& entry =
+          member(member(post, path, "special_tokens"), path + ".special_tokens", token.c_str());
+      for (const Json& value : list(entry, where, "ids"))
+        (is_behind ? frame.suffix : frame.prefix).push_back(id(value, where, "ids"));
+    }
+    if (!is_behind) corrupt(concat(path, ".single"), "a template with the text in it", pieces);
+    // The last of several stands outermost.
+    file_.frame.prefix.insert(file_.frame.prefix.begin(), frame.prefix.begin(), frame.prefix.end());
+    file_.frame.suffix.insert(file_.frame.suffix.end(), frame.suffix.begin(), frame.suffix.end());
   }
 
   void parse_added_token(const Json& item, size_t index) {

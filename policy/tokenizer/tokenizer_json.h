@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "policy/tokenizer.h"
 #include "policy/tokenizer/added_tokens.h"
 #include "policy/tokenizer/pre_tokenizer.h"
 
@@ -19,6 +20,7 @@ struct TokenizerFile {
   std::vector<std::pair<std::string, int32_t>> vocab;
   /// Spellings of left and right, in rank order.
   std::vector<std::pair<std::string, std::string>> merges;
+  TokenFrame frame;
   /// A piece that is in the vocabulary is that token, whatever the merges say.
   bool ignore_merges = false;
 };
