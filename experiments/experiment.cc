@@ -156,7 +156,7 @@ void Experiment::evaluate(const std::string& stage, std::map<std::string, double
   const SamplingParams sampling = {.temperature = recipe_.val.temperature,
                                    .top_p = recipe_.val.top_p,
                                    .max_tokens = recipe_.max_response_length(),
-                                   .stop_token_ids = {tokenizer_.stop_token_id}};
+                                   .stop_token_ids = tokenizer_.stop_token_ids};
   const std::vector<ScoredGroup> groups =
       generator().run(std::move(prompts), recipe_.val.n, sampling, seed_for("val"),
                       state_.policy_version, [this](int64_t done, int64_t total) {

@@ -53,7 +53,7 @@ class GrpoStage {
     sampling_.top_p = stage.rollout.top_p;
     sampling_.min_p = stage.rollout.min_p;
     sampling_.max_tokens = stage.max_response_length;
-    sampling_.stop_token_ids = {experiment.tokenizer().stop_token_id};
+    sampling_.stop_token_ids = experiment.tokenizer().stop_token_ids;
     if (stage.actor.use_kl_loss) start_reference();
   }
 

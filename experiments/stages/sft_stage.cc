@@ -14,7 +14,7 @@ std::vector<TrainSequence> tokenize(const Experiment& experiment) {
     TrainSequence& s = sequences.emplace_back();
     s.prompt = tokenizer.tokenizer.encode(row.prompt);
     s.completion = tokenizer.tokenizer.encode(row.completion);
-    s.completion.push_back(tokenizer.stop_token_id);
+    s.completion.push_back(tokenizer.stop_token_ids.front());
   }
   return sequences;
 }

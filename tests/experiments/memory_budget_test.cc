@@ -100,7 +100,8 @@ TEST(ModelSourceTest, TheTasksTokenizerMustFitTheModel) {
   const TaskData task = load_task(recipe.task, recipe.directory, 1);
   ModelConfig model = load_model_config(recipe);
   const LoadedTokenizer loaded = load_tokenizer(recipe, task, model);
-  EXPECT_EQ(loaded.stop_token_id, loaded.tokenizer.token_id("<｜end▁of▁sentence｜>"));
+  EXPECT_EQ(loaded.stop_token_ids,
+            std::vector<int32_t>{loaded.tokenizer.token_id("<｜end▁of▁sentence｜>").value()});
   EXPECT_EQ(make_policy(recipe, loaded.tokenizer)->config().sampled_vocab_size(),
             loaded.tokenizer.vocab_size());
   model.vocab_size = 100;

@@ -1,0 +1,48 @@
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "experiments/model_source.h"
+#include "experiments/recipe.h"
+
+namespace moerl {
+
+/// What a MODEL argument of the command line names.
+struct ModelPlace {
+  std::filesystem::path directory;  ///< a Hugging Face directory: config.json and safetensors
+  std::filesystem::path run;        ///< the run directory that it is a checkpoint of; else empty
+};
+
+/// Finds the model behind a MODEL argument, which is one of
+///   a Hugging Face directory,
+///   a run directory of `moerl train`: its newest checkpoint,
+///   one checkpoint of such a run (runs/NAME/checkpoints/step-000100).
+/// Looks at names only and reads nothing.
+/// @throws IoError saying what was found instead and what to name.
+ModelPlace find_model(const std::filesystem::path& argument);
+
+/// The recipe that a checkpoint's run was trained with; none if it belongs to no run.
+std::optional<Recipe> recipe_of(const ModelPlace& place);
+
+/// A model from a MODEL argument, ready for inference.
+struct OpenedModel {
+  ModelPlace place;
+  std::unique_ptr<Transformer> transformer;  ///< packed without what backward needs
+  /// Absent if the directory has no tokenizer.json; then every row of the vocabulary counts as a
+  /// token. With one, the rows behind its ids are padding: never sampled, in no distribution.
+  std::optional<LoadedTokenizer> tokenizer;
+
+  /// @throws ConfigError naming the directory if there is none.
+  const LoadedTokenizer& need_tokenizer() const;
+};
+
+/// Opens a MODEL argument. Weights, working type, form of attention and tokens of a checkpoint are
+/// those of its run, so that the bits are those of training.
+/// @param dtype  bf16 or f32; empty: the run's, bf16 outside of a run.
+/// @throws IoError, ConfigError.
+OpenedModel open_model(ExecContext& ctx, const std::filesystem::path& argument,
+                       const std::string& dtype = {});
+
+}  // namespace moerl
