@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   moerl::cli::add_train(app);
   moerl::cli::add_check(app);
   moerl::cli::add_judge(app);
+  moerl::cli::add_score(app);
   moerl::cli::add_serve(app);
   moerl::cli::add_doctor(app);
   moerl::cli::add_bench(app);

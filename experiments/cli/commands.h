@@ -9,6 +9,7 @@ namespace moerl::cli {
 void add_train(CLI::App& app);
 void add_check(CLI::App& app);
 void add_judge(CLI::App& app);
+void add_score(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_bench(CLI::App& app);

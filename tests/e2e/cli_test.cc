@@ -26,11 +26,12 @@ void expect_error(const Outcome& outcome, const std::vector<std::string>& parts)
 
 TEST(Cli, EveryCommandExplainsItsArguments) {
   const std::pair<Arguments, std::vector<std::string>> commands[] = {
-      {{}, {"train", "check", "judge", "serve", "doctor", "bench", "MOERL_ISA"}},
+      {{}, {"train", "check", "judge", "score", "serve", "doctor", "bench", "MOERL_ISA"}},
       {{"train"}, {"RECIPE", "overrides", "--run-dir"}},
       {{"check"}, {"RECIPE", "overrides"}},
       {{"judge"},
        {"VERIFIER", "FILE", "--option", "--workers", "--timeout-s", "countdown", "gsm8k"}},
+      {{"score"}, {"MODEL", "FILE", "--entropy", "--experts", "--output", "--dtype", "log_probs"}},
       {{"serve"}, {"rollout", "reward", "rollout.addresses"}},
       {{"serve", "rollout"}, {"RECIPE", "overrides", "--address"}},
       {{"serve", "reward"}, {"--address", "--workers", "--timeout-s"}},
@@ -174,6 +175,23 @@ TEST(Cli, ARunLeavesAReportAndTensorBoardEvents) {
   EXPECT_EQ(events, 1);
   // What was trained is a model directory that another recipe can start from.
   const std::filesystem::path model = testing::last_checkpoint(directory / "run");
+  // The run and its checkpoint name the same model, whose scores can be asked for.
+  const std::string row = "{\"text\": \"Numbers: 3 5.\"}\n";
+  const Outcome scores = run_moerl({"score", directory / "run", "-"}, {}, row);
+  ASSERT_EQ(scores.exit_code, 0) << scores.err;
+  expect_parts(scores.err, {"1 rows", "perplexity", "tokens/s"});
+  const Outcome to_file =
+      run_moerl({"score", model, "-", "-o", directory / "scores.jsonl", "--threads", "1"}, {}, row);
+  ASSERT_EQ(to_file.exit_code, 0) << to_file.err;
+  EXPECT_EQ(testing::file_bytes(directory / "scores.jsonl"), scores.out);
+  const auto scored = nlohmann::json::parse(scores.out);
+  EXPECT_EQ(scored.at("log_probs").size(), scored.at("token_ids").size());
+  expect_error(
+      run_moerl({"score", directory / "run", "-", "-o", directory / "bad.jsonl"}, {}, "{}\n"),
+      {"standard input:1", "token_ids"});
+  EXPECT_FALSE(std::filesystem::exists(directory / "bad.jsonl"));
+  expect_error(run_moerl({"score", directory / "none", "-"}),
+               {"none does not exist", "run directory"});
   const Outcome next = run_moerl(testing::train_arguments(
       directory / "next", {"model.config=", "model.path=" + model.string()}));
   EXPECT_EQ(next.exit_code, 0) << next.err;
