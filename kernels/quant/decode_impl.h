@@ -1,0 +1,12 @@
+#pragma once
+#include "kernels/quant/decode.h"
+
+namespace moerl::kernels {
+
+template <Isa isa>
+struct DecodeCpu {
+  static void decode(StoredFloat format, const std::byte* data, int64_t count, float scale,
+                     float* out);
+};
+
+}  // namespace moerl::kernels

@@ -1,0 +1,36 @@
+#pragma once
+#include <cstdint>
+#include <span>
+
+#include "kernels/exec_context.h"
+
+namespace moerl::kernels {
+
+/// Rows and columns of a block of an FP8 weight that share one scale (DeepSeek-V3 report, 3.3.2).
+inline constexpr int64_t kFp8Block = 128;
+
+/// [ceil(R / 128), ceil(C / 128)] for a weight of [R, C]: the blocks at the edges may be ragged.
+Shape fp8_scale_shape(const Shape& weight);
+
+/// Weight of an FP8 checkpoint: weight[r, c] = e4m3(codes[r, c]) * scales[r / 128, c / 128], one
+/// fp32 product, rounded once; a product below 2^-126 becomes zero.
+/// @param codes   [R * C] E4M3 bytes.  @param scales [fp8_scale_shape], of weight_scale_inv.
+/// @param weight  out [R, C] fp32, overwritten.
+/// @throws std::invalid_argument if a size disagrees.
+void dequantize_fp8(ExecContext& ctx, std::span<const std::byte> codes,
+                    std::span<const float> scales, Tensor& weight);
+
+/// The inverse. A block that is already codes times a scale (it was read from an FP8 checkpoint)
+/// keeps them exactly. Any other gets
+///
+///   scale = max |weight| / 448 (of the block),  code = e4m3(weight / scale), nearest, ties to even
+///
+/// (report, 3.3.2), so that quantising what was dequantised changes nothing. A block of zeros
+/// has the scale 1.
+/// @param weight  [R, C] fp32, finite.
+/// @param codes   out [R * C].  @param scales out [fp8_scale_shape]; both overwritten.
+/// @throws std::invalid_argument if a size disagrees or a weight is not finite.
+void quantize_fp8(ExecContext& ctx, const Tensor& weight, std::span<std::byte> codes,
+                  std::span<float> scales);
+
+}  // namespace moerl::kernels

@@ -1,0 +1,79 @@
+#include "kernels/quant/decode.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernels/quant/decode_ref.h"
+#include "tests/testing/isas.h"
+
+namespace moerl::kernels {
+namespace {
+
+class DecodeTest : public ::testing::TestWithParam<Isa> {
+ protected:
+  /// Decodes from an odd address.
+  template <typename Stored>
+  std::vector<float> decode(StoredFloat format, const std::vector<Stored>& stored,
+                            float scale = 1) const {
+    std::vector<std::byte> bytes(stored.size() * sizeof(Stored) + 1);
+    std::memcpy(bytes.data() + 1, stored.data(), stored.size() * sizeof(Stored));
+    std::vector<float> out(stored.size(), -1);
+    decode_floats(GetParam(), format, bytes.data() + 1, static_cast<int64_t>(stored.size()), scale,
+                  out.data());
+    return out;
+  }
+};
+
+void expect_value(float got, double expected, size_t code) {
+  if (std::isnan(expected)) {
+    EXPECT_TRUE(std::isnan(got)) << code;
+  } else {
+    EXPECT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(static_cast<float>(expected)))
+        << code;
+  }
+}
+
+TEST_P(DecodeTest, EveryE4m3CodeIsItsDefinition) {
+  std::vector<uint8_t> codes(256);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i);
+  for (const float scale : {1.0f, 0.37f, -3e-5f}) {
+    const std::vector<float> got = decode(StoredFloat::kE4M3, codes, scale);
+    for (size_t i = 0; i < codes.size(); ++i)
+      expect_value(got[i], static_cast<double>(scale) * ref::small_float(codes[i], 4, 3, false), i);
+  }
+}
+
+TEST_P(DecodeTest, EveryF16IsItsDefinition) {
+  std::vector<uint16_t> bits(65536);
+  for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<uint16_t>(i);
+  const std::vector<float> got = decode(StoredFloat::kF16, bits);
+  for (size_t i = 0; i < bits.size(); ++i)
+    expect_value(got[i], ref::small_float(bits[i], 5, 10, true), i);
+}
+
+TEST_P(DecodeTest, Bf16AndF32KeepTheirBits) {
+  std::vector<uint16_t> bits(65536);
+  for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<uint16_t>(i);
+  const std::vector<float> got = decode(StoredFloat::kBF16, bits);
+  for (size_t i = 0; i < bits.size(); ++i)
+    ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), static_cast<uint32_t>(i) << 16);
+  const std::vector<uint32_t> words = {0, 1, 0x80000000, 0x7F800001, 0x3F800000, 0xFFFFFFFF};
+  const std::vector<float> same = decode(StoredFloat::kF32, words);
+  for (size_t i = 0; i < words.size(); ++i) EXPECT_EQ(std::bit_cast<uint32_t>(same[i]), words[i]);
+}
+
+TEST_P(DecodeTest, NothingIsReadOrWrittenForNoNumbers) {
+  for (StoredFloat format :
+       {StoredFloat::kF32, StoredFloat::kBF16, StoredFloat::kF16, StoredFloat::kE4M3})
+    decode_floats(GetParam(), format, nullptr, 0, 1, nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, DecodeTest, ::testing::ValuesIn(testing::available_isas()),
+                         testing::IsaName());
+
+}  // namespace
+}  // namespace moerl::kernels
