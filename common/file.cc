@@ -105,6 +105,15 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
   data_ = static_cast<const char*>(data);
 }
 
+void MappedFile::release(std::string_view part) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<uintptr_t>(part.data());
+  const uintptr_t begin = (first + page - 1) / page * page,
+                  end = (first + part.size()) / page * page;
+  // A private mapping of a file without writes: the pages come back from the file.
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
 }

@@ -32,6 +32,9 @@ class MappedFile {
 
   std::string_view bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
+  /// Lets go of the memory of whole pages inside `part`, a piece of bytes(); touched again, they
+  /// are read again.
+  void release(std::string_view part) const;
 
  private:
   std::filesystem::path path_;

@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/error.h"
+#include "common/json.h"
 
 namespace moerl {
 namespace {
@@ -260,12 +261,12 @@ void visit_fields(FieldVisitor& v, ModelConfig& c) {
 }
 
 ModelConfig ModelConfig::from_json(const std::string& name, const std::string& text) {
-  nlohmann::ordered_json parsed;
   try {
-    parsed = nlohmann::ordered_json::parse(text);
-  } catch (const nlohmann::json::exception& error) {
-    throw ConfigError(concat(name, ": not JSON: ", error.what()));
+    check_json(name, text);
+  } catch (const IoError& error) {
+    throw ConfigError(error.what());
   }
+  nlohmann::ordered_json parsed = nlohmann::ordered_json::parse(text);
   if (!parsed.is_object()) throw ConfigError(concat(name, ": expected a JSON object"));
   translate_rope_parameters(parsed);
   ModelConfig config;

@@ -3,18 +3,21 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <tuple>
 
 #include "common/check.h"
+#include "common/json.h"
 
 namespace moerl::policy {
 namespace {
 
 using Json = nlohmann::json;
+
+// The format is little endian and values are copied as they lie.
+static_assert(std::endian::native == std::endian::little);
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr size_t kLengthBytes = 8;
@@ -37,60 +40,11 @@ std::string shown(const Json& value) {
   return text.size() <= 80 ? text : concat(value.type_name(), " of ", text.size(), " characters");
 }
 
-float float_of_e4m3(uint8_t bits) {
-  const int exponent = (bits >> 3) & 15, mantissa = bits & 7;
-  if ((bits & 0x7F) == 0x7F) return std::numeric_limits<float>::quiet_NaN();
-  const float magnitude = exponent == 0
-                              ? std::ldexp(static_cast<float>(mantissa), -9)
-                              : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
-  return (bits & 0x80) ? -magnitude : magnitude;
-}
-
-float float_of_f16(uint16_t bits) {
-  const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
-  float magnitude;
-  if (exponent == 31)
-    magnitude =
-        mantissa ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
-  else
-    magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24)
-                              : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
-  return (bits & 0x8000) ? -magnitude : magnitude;
-}
-
-/// Applies `convert` to every element; the bytes may lie at any address.
-template <typename Stored, typename Convert>
-void convert_all(std::span<const std::byte> data, float* out, const Convert& convert) {
-  const size_t n = data.size() / sizeof(Stored);
-  for (size_t i = 0; i < n; ++i) {
-    Stored value;
-    std::memcpy(&value, data.data() + i * sizeof(Stored), sizeof(Stored));
-    out[i] = convert(value);
-  }
-}
-
-/// Parses the header and notes names that appear twice, which the parser would merge.
 Json parse_header(std::string_view text, const std::string& file) {
-  std::set<std::string> names, fields;
-  std::string repeated;
-  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) fields.clear();
-    if (event == Json::parse_event_t::key) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      if (!(depth == 1 ? names : fields).insert(key).second) repeated = key;
-    }
-    return true;
-  };
-  Json header;
-  try {
-    header = Json::parse(text.begin(), text.end(), watch);
-  } catch (const Json::exception& error) {
-    throw IoError(concat(file, ": the header is not JSON: ", error.what()));
-  }
+  check_json(file + ": header", text);
+  Json header = Json::parse(text.begin(), text.end());
   if (!header.is_object())
     throw IoError(concat(file, ": the header is ", shown(header), ", expected an object"));
-  if (!repeated.empty())
-    throw IoError(concat(file, ": '", repeated, "' is in the header twice, expected once"));
   return header;
 }
 
@@ -168,36 +122,72 @@ class EntryParser {
   const std::string& name_;
 };
 
+std::map<std::string, std::string> read_metadata(const Json& item, const std::string& file) {
+  if (!item.is_object())
+    throw IoError(concat(file, ": __metadata__ is ", shown(item), ", expected an object"));
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : item.items()) {
+    if (!value.is_string())
+      throw IoError(
+          concat(file, ": __metadata__ '", key, "' is ", shown(value), ", expected text"));
+    metadata[key] = value.get<std::string>();
+  }
+  return metadata;
+}
+
+/// Points every tensor at its bytes.
+void place(std::vector<Entry>& entries, std::span<const std::byte> data, const std::string& file) {
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
+  });
+  uint64_t covered = 0;
+  for (Entry& entry : entries) {
+    if (entry.begin != covered)
+      throw IoError(concat(file, ": tensor '", entry.name, "' begins at byte ", entry.begin,
+                           " of the data, expected ", covered,
+                           " (tensors neither overlap nor leave gaps)"));
+    if (entry.end > data.size())
+      throw IoError(concat(file, ": tensor '", entry.name, "' ends at byte ", entry.end,
+                           " of the data, but the file holds ", data.size(),
+                           "; the file is truncated"));
+    entry.view.data = data.subspan(entry.begin, entry.end - entry.begin);
+    covered = entry.end;
+  }
+  if (covered != data.size())
+    throw IoError(concat(file, ": the tensors end at byte ", covered,
+                         " of the data, but there are ", data.size()));
+}
+
 }  // namespace
 
 std::string_view dtype_name(SafetensorsDtype dtype) { return info(dtype).name; }
 
 int64_t dtype_bits(SafetensorsDtype dtype) { return info(dtype).bits; }
 
-void convert_to_f32(const TensorView& tensor, float* out) {
-  switch (tensor.dtype) {
+std::optional<kernels::StoredFloat> stored_float(SafetensorsDtype dtype) {
+  switch (dtype) {
     case SafetensorsDtype::kF32:
-      if (!tensor.data.empty()) std::memcpy(out, tensor.data.data(), tensor.data.size());
-      return;
+      return kernels::StoredFloat::kF32;
     case SafetensorsDtype::kBF16:
-      return convert_all<uint16_t>(tensor.data, out,
-                                   [](uint16_t bits) { return to_float(bf16{bits}); });
+      return kernels::StoredFloat::kBF16;
     case SafetensorsDtype::kF16:
-      return convert_all<uint16_t>(tensor.data, out, float_of_f16);
-    case SafetensorsDtype::kF8E4M3: {
-      std::array<float, 256> values;
-      for (size_t i = 0; i < values.size(); ++i) values[i] = float_of_e4m3(static_cast<uint8_t>(i));
-      return convert_all<uint8_t>(tensor.data, out, [&](uint8_t bits) { return values[bits]; });
-    }
+      return kernels::StoredFloat::kF16;
+    case SafetensorsDtype::kF8E4M3:
+      return kernels::StoredFloat::kE4M3;
     default:
-      throw IoError(concat("a tensor has dtype ", dtype_name(tensor.dtype),
-                           ", expected F32, BF16, F16 or F8_E4M3 to read it as fp32"));
+      return std::nullopt;
   }
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
-  const std::string_view bytes = file_.bytes();
-  const std::string name = path.string();
+void convert_to_f32(const TensorView& tensor, float* out) {
+  const std::optional<kernels::StoredFloat> format = stored_float(tensor.dtype);
+  if (!format)
+    throw IoError(concat("a tensor has dtype ", dtype_name(tensor.dtype),
+                         ", expected F32, BF16, F16 or F8_E4M3 to read it as fp32"));
+  kernels::decode_floats(detect_isa(), *format, tensor.data.data(), tensor.shape.numel(), 1, out);
+}
+
+SafetensorsContents parse_safetensors(const std::string& name, std::span<const std::byte> bytes) {
   if (bytes.size() < kLengthBytes)
     throw IoError(concat(name, ": has ", bytes.size(), " bytes, expected at least ", kLengthBytes));
   uint64_t length = 0;
@@ -208,59 +198,37 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
   if (length > bytes.size() - kLengthBytes)
     throw IoError(concat(name, ": the header has ", length, " bytes, but only ",
                          bytes.size() - kLengthBytes, " follow; the file is truncated"));
-  const std::string_view header = bytes.substr(kLengthBytes, length);
+  const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, length);
   if (!header.starts_with('{'))
     throw IoError(concat(name, ": the header does not begin with '{'; not a safetensors file"));
-  const std::string_view data = bytes.substr(kLengthBytes + length);
-  read_header(header, std::as_bytes(std::span(data.data(), data.size())));
+
+  SafetensorsContents contents;
+  std::vector<Entry> entries;
+  const Json parsed = parse_header(header, name);
+  for (const auto& [tensor, item] : parsed.items()) {
+    if (tensor == "__metadata__")
+      contents.metadata = read_metadata(item, name);
+    else
+      entries.push_back(EntryParser(name, tensor).parse(item));
+  }
+  place(entries, bytes.subspan(kLengthBytes + length), name);
+  for (Entry& entry : entries) contents.tensors.emplace(entry.name, std::move(entry.view));
+  return contents;
 }
 
-void SafetensorsFile::read_header(std::string_view text, std::span<const std::byte> data) {
-  const std::string file = path().string();
-  const Json header = parse_header(text, file);
-  std::vector<Entry> entries;
-  for (const auto& [name, item] : header.items()) {
-    if (name != "__metadata__") {
-      entries.push_back(EntryParser(file, name).parse(item));
-      continue;
-    }
-    if (!item.is_object())
-      throw IoError(concat(file, ": __metadata__ is ", shown(item), ", expected an object"));
-    for (const auto& [key, value] : item.items()) {
-      if (!value.is_string())
-        throw IoError(
-            concat(file, ": __metadata__ '", key, "' is ", shown(value), ", expected text"));
-      metadata_[key] = value.get<std::string>();
-    }
-  }
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
-  });
-  uint64_t covered = 0;
-  for (Entry& entry : entries) {
-    if (entry.begin != covered)
-      throw IoError(concat(file, ": tensor '", entry.name, "' begins at byte ", entry.begin,
-                           " of the data, expected ", covered,
-                           " (tensors neither overlap nor "
-                           "leave gaps)"));
-    if (entry.end > data.size())
-      throw IoError(concat(file, ": tensor '", entry.name, "' ends at byte ", entry.end,
-                           " of the data, but the file holds ", data.size(),
-                           "; the file is truncated"));
-    entry.view.data = data.subspan(entry.begin, entry.end - entry.begin);
-    covered = entry.end;
-    tensors_.emplace(entry.name, std::move(entry.view));
-  }
-  if (covered != data.size())
-    throw IoError(concat(file, ": the tensors end at byte ", covered,
-                         " of the data, but there are ", data.size()));
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
+    : file_(path),
+      contents_(parse_safetensors(path.string(), std::as_bytes(std::span(file_.bytes())))) {}
+
+void SafetensorsFile::release(const TensorView& tensor) const {
+  file_.release({reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size()});
 }
 
 const TensorView& SafetensorsFile::tensor(std::string_view name) const {
-  const auto item = tensors_.find(name);
-  if (item == tensors_.end())
+  const auto item = tensors().find(name);
+  if (item == tensors().end())
     throw IoError(
-        concat(path().string(), ": there is no tensor '", name, "' among the ", tensors_.size()));
+        concat(path().string(), ": there is no tensor '", name, "' among the ", tensors().size()));
   return item->second;
 }
 

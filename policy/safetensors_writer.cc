@@ -1,3 +1,5 @@
+#include "policy/safetensors_writer.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -7,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include "common/check.h"
-#include "policy/safetensors.h"
 #include "policy/tokenizer/utf8.h"
 
 namespace moerl::policy {
@@ -32,14 +33,16 @@ class AtomicOutput {
   AtomicOutput(const AtomicOutput&) = delete;
   AtomicOutput& operator=(const AtomicOutput&) = delete;
 
-  void write(const void* data, size_t size) {
+  /// Writes at a place of the file. What is never written reads as zeros.
+  void write_at(int64_t offset, const void* data, size_t size) {
     const char* next = static_cast<const char*>(data);
     while (size > 0) {
       // One call moves at most 2 GiB on Linux; smaller ones keep the size portable.
-      const ssize_t n = ::write(fd_, next, std::min(size, size_t{1} << 30));
+      const ssize_t n = ::pwrite(fd_, next, std::min(size, size_t{1} << 30), offset);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) fail("write", aside_);
       next += n;
+      offset += n;
       size -= static_cast<size_t>(n);
     }
   }
@@ -92,33 +95,46 @@ void remove_weight_files(const fs::path& directory) {
 
 void SafetensorsWriter::add(std::string name, SafetensorsDtype dtype, Shape shape,
                             const void* data) {
-  check(dtype == SafetensorsDtype::kF32 || dtype == SafetensorsDtype::kBF16,
-        "safetensors: tensor '", name, "' has dtype ", dtype_name(dtype), ", expected F32 or BF16");
+  const int64_t bytes = shape.numel() * dtype_bits(dtype) / 8;
+  check(data != nullptr || bytes == 0, "safetensors: tensor '", name, "' has no data");
+  const std::span<const std::byte> all(static_cast<const std::byte*>(data),
+                                       static_cast<size_t>(std::max<int64_t>(bytes, 0)));
+  add(std::move(name), dtype, std::move(shape), [all] { return all; });
+}
+
+void SafetensorsWriter::add(std::string name, SafetensorsDtype dtype, Shape shape, Source source) {
+  check(dtype == SafetensorsDtype::kF32 || dtype == SafetensorsDtype::kBF16 ||
+            dtype == SafetensorsDtype::kF8E4M3,
+        "safetensors: tensor '", name, "' has dtype ", dtype_name(dtype),
+        ", expected F32, BF16 or F8_E4M3");
   check(valid_utf8_prefix(name) == name.size(), "safetensors: a tensor's name is not UTF-8");
   check(name != "__metadata__", "safetensors: '__metadata__' is no name for a tensor");
   for (int64_t dim : shape.dims())
     check(dim >= 0, "safetensors: tensor '", name, "' has shape ", shape);
   const int64_t bytes = shape.numel() * dtype_bits(dtype) / 8;
-  check(data != nullptr || bytes == 0, "safetensors: tensor '", name, "' has no data");
-  const bool is_new = items_.try_emplace(name, Item{dtype, std::move(shape), data, bytes}).second;
+  const bool is_new =
+      items_.try_emplace(name, Item{dtype, std::move(shape), std::move(source), bytes}).second;
   check(is_new, "safetensors: tensor '", name, "' is there already");
 }
 
 void SafetensorsWriter::write_items(const fs::path& path,
-                                    std::vector<const Items::value_type*> items) {
-  std::sort(items.begin(), items.end(), [](const auto* a, const auto* b) {
+                                    const std::vector<const Items::value_type*>& items) {
+  std::vector<const Items::value_type*> in_file = items;
+  std::sort(in_file.begin(), in_file.end(), [](const auto* a, const auto* b) {
     return a->second.dtype != b->second.dtype ? a->second.dtype > b->second.dtype
                                               : a->first < b->first;
   });
   // Appended as a list: the ordered object would search itself for every name.
   Json::object_t header;
   header.emplace_back("__metadata__", Json{{"format", "pt"}});
+  std::map<std::string_view, int64_t> offsets;
   int64_t offset = 0;
-  for (const auto* item : items) {
+  for (const auto* item : in_file) {
     const auto& [name, tensor] = *item;
     header.emplace_back(name, Json{{"dtype", dtype_name(tensor.dtype)},
                                    {"shape", tensor.shape.dims()},
                                    {"data_offsets", {offset, offset + tensor.bytes}}});
+    offsets[name] = offset;
     offset += tensor.bytes;
   }
   std::string text = Json(std::move(header)).dump();
@@ -126,17 +142,23 @@ void SafetensorsWriter::write_items(const fs::path& path,
   const uint64_t length = text.size();
 
   AtomicOutput out(path);
-  out.write(&length, sizeof length);
-  out.write(text.data(), text.size());
-  for (const auto* item : items)
-    out.write(item->second.data, static_cast<size_t>(item->second.bytes));
+  out.write_at(0, &length, sizeof length);
+  out.write_at(sizeof length, text.data(), text.size());
+  const auto data_begin = static_cast<int64_t>(sizeof length + text.size());
+  for (const auto* item : items) {
+    const auto& [name, tensor] = *item;
+    const std::span<const std::byte> bytes = tensor.source();
+    check(static_cast<int64_t>(bytes.size()) == tensor.bytes, "safetensors: tensor '", name,
+          "' came as ", bytes.size(), " bytes, expected ", tensor.bytes);
+    out.write_at(data_begin + offsets[name], bytes.data(), bytes.size());
+  }
   out.commit();
 }
 
 void SafetensorsWriter::write(const fs::path& path) const {
   std::vector<const Items::value_type*> items;
   for (const auto& item : items_) items.push_back(&item);
-  write_items(path, std::move(items));
+  write_items(path, items);
 }
 
 void SafetensorsWriter::write_sharded(const fs::path& directory, int64_t max_shard_bytes) const {

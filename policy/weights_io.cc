@@ -5,7 +5,8 @@
 #include "common/error.h"
 #include "common/file.h"
 #include "kernels/norm/rms_norm.h"
-#include "policy/safetensors.h"
+#include "policy/checkpoint_reader.h"
+#include "policy/safetensors_writer.h"
 #include "policy/tensor_hash.h"
 
 namespace moerl {
@@ -61,9 +62,9 @@ void check_inventory(const Transformer& model, const CheckpointReader& reader,
     if (parameter == nullptr) {
       if (!is_left_out_mtp(model.config(), name))
         problems += concat("\n  ", name, " does not belong to this model");
-    } else if (reader.tensor(name).shape != parameter->value.shape()) {
-      problems += concat("\n  ", name, " is ", reader.tensor(name).shape, ", expected ",
-                         parameter->value.shape());
+    } else if (const std::string wrong = reader.problem(name, parameter->value.shape());
+               !wrong.empty()) {
+      problems += "\n  " + wrong;
     }
   }
   if (!problems.empty())
@@ -80,11 +81,14 @@ ModelConfig read_model_config(const std::filesystem::path& directory) {
 void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory) {
   const CheckpointReader reader(directory);
   check_inventory(model, reader, directory);
-  const std::vector<Parameter*> parameters = model.parameters();
-  ctx.pool().parallel_for(static_cast<int64_t>(parameters.size()), [&](int64_t i) {
-    Parameter& parameter = *parameters[static_cast<size_t>(i)];
-    reader.read_f32(parameter.name, parameter.value.data<float>(), parameter.value.shape());
-  });
+  std::map<std::string, Parameter*> parameters;
+  std::vector<std::string> names;
+  for (Parameter* parameter : model.parameters()) {
+    parameters[parameter->name] = parameter;
+    names.push_back(parameter->name);
+  }
+  reader.sort_by_place(names);
+  for (const std::string& name : names) reader.read(ctx, name, parameters[name]->value);
 }
 
 std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,

@@ -4,7 +4,7 @@
 
 #include "common/error.h"
 #include "kernels/optim/adamw.h"
-#include "policy/safetensors.h"
+#include "policy/safetensors_writer.h"
 
 namespace moerl {
 namespace {
