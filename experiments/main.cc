@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
       "bits.");
   moerl::cli::add_train(app);
   moerl::cli::add_check(app);
+  moerl::cli::add_export(app);
   moerl::cli::add_judge(app);
   moerl::cli::add_score(app);
   moerl::cli::add_serve(app);

@@ -8,6 +8,7 @@ namespace moerl::cli {
 /// exit status other than 0 or 1 is thrown as CLI::RuntimeError.
 void add_train(CLI::App& app);
 void add_check(CLI::App& app);
+void add_export(CLI::App& app);
 void add_judge(CLI::App& app);
 void add_score(CLI::App& app);
 void add_serve(CLI::App& app);

@@ -29,6 +29,7 @@ TEST(Cli, EveryCommandExplainsItsArguments) {
       {{}, {"train", "check", "judge", "score", "serve", "doctor", "bench", "MOERL_ISA"}},
       {{"train"}, {"RECIPE", "overrides", "--run-dir"}},
       {{"check"}, {"RECIPE", "overrides"}},
+      {{"export"}, {"SOURCE", "DIR", "--dtype", "--max-shard-size", "fp8"}},
       {{"judge"},
        {"VERIFIER", "FILE", "--option", "--workers", "--timeout-s", "countdown", "gsm8k"}},
       {{"score"}, {"MODEL", "FILE", "--entropy", "--experts", "--output", "--dtype", "log_probs"}},
