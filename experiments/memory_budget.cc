@@ -16,7 +16,7 @@ namespace {
 
 /// Bytes that backward keeps for one token: the residual stream and what every layer saves, from
 /// the shapes in policy/layers.
-int64_t activation_bytes_per_token(const ModelConfig& c, DType dtype) {
+int64_t saved_bytes_per_token(const ModelConfig& c, DType dtype) {
   const int64_t attention = c.q_lora_rank.value_or(0) * 2 +
                             c.num_attention_heads * (c.qk_head_dim() * 2 + c.v_head_dim * 3) +
                             (c.kv_lora_rank + c.qk_rope_head_dim) * 2 + c.hidden_size * 3;
@@ -29,10 +29,6 @@ int64_t activation_bytes_per_token(const ModelConfig& c, DType dtype) {
                     : 3 * c.intermediate_size;
   }
   return elements * dtype_size(dtype);
-}
-
-int64_t machine_memory() {
-  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGE_SIZE);
 }
 
 std::string gib(int64_t bytes) {
@@ -72,6 +68,15 @@ std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskD
 
 }  // namespace
 
+int64_t machine_memory() {
+  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGE_SIZE);
+}
+
+int64_t activation_bytes_per_token(const ModelConfig& model, DType dtype, bool recompute) {
+  return recompute ? model.hidden_size * model.num_hidden_layers * dtype_size(dtype)
+                   : saved_bytes_per_token(model, dtype);
+}
+
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
   const DType dtype = parse_dtype(recipe.model.dtype);
   const int64_t parameters = model.num_parameters();
@@ -86,9 +91,7 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
     const bool is_sft = stage.type == "sft";
     const int64_t tokens = is_sft ? stage.sft.max_token_len : stage.actor.ppo_max_token_len;
     const bool recompute = is_sft ? stage.sft.recompute : stage.actor.recompute;
-    const int64_t per_token = recompute
-                                  ? model.hidden_size * model.num_hidden_layers * dtype_size(dtype)
-                                  : activation_bytes_per_token(model, dtype);
+    const int64_t per_token = activation_bytes_per_token(model, dtype, recompute);
     const int64_t cache = KvCache::block_bytes(model, dtype) / kernels::kKvBlock;
     budget.activations = std::max(budget.activations, tokens * (per_token + cache));
     if (!is_sft && stage.actor.use_kl_loss) budget.reference = parameters * (4 + dtype_size(dtype));

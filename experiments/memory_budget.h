@@ -20,6 +20,13 @@ struct MemoryBudget {
 };
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model);
 
+/// Bytes that backward keeps for one token of a micro-batch, estimated from the shapes.
+/// @param recompute  whether blocks are run again in backward: then it is the residual stream.
+int64_t activation_bytes_per_token(const ModelConfig& model, DType dtype, bool recompute);
+
+/// Main memory of this machine, in bytes.
+int64_t machine_memory();
+
 /// What a dry run finds out.
 struct CheckedRecipe {
   std::string summary;                ///< for people: model, task, memory

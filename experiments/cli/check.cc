@@ -1,10 +1,46 @@
-#include <cstdio>
+#include "common/check.h"
 
+#include <cstdio>
+#include <filesystem>
+#include <map>
+
+#include "common/file.h"
 #include "experiments/cli/commands.h"
 #include "experiments/memory_budget.h"
+#include "experiments/model_plan.h"
 #include "experiments/recipe.h"
+#include "policy/checkpoint_reader.h"
 
 namespace moerl::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The config.json that the argument names, as a file or by its directory; empty for a recipe.
+fs::path config_of_model(const std::string& argument) {
+  if (fs::is_directory(argument)) return fs::path(argument) / "config.json";
+  return argument.ends_with(".json") ? fs::path(argument) : fs::path();
+}
+
+/// Reads the headers of the weights beside a config.json, if there are any.
+void check_weights(const fs::path& directory) {
+  if (!fs::exists(directory / "model.safetensors") &&
+      !fs::exists(directory / "model.safetensors.index.json"))
+    return;
+  const policy::CheckpointReader reader(directory);
+  int64_t bytes = 0;
+  std::map<std::string_view, int64_t> types;
+  for (const std::string& name : reader.names()) {
+    bytes += static_cast<int64_t>(reader.tensor(name).data.size());
+    ++types[policy::dtype_name(reader.tensor(name).dtype)];
+  }
+  std::string counts;
+  for (const auto& [type, count] : types) counts += concat(", ", count, " ", type);
+  std::printf("weights: %zu tensors, %.3f GiB%s\n", reader.names().size(),
+              static_cast<double>(bytes) / (1 << 30), counts.c_str());
+}
+
+}  // namespace
 
 void add_check(CLI::App& app) {
   struct Options {
@@ -13,10 +49,23 @@ void add_check(CLI::App& app) {
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
-      "check", "Resolve a recipe, report every error at once and the memory it needs; run nothing");
-  command->add_option("RECIPE", options->recipe, "recipe file (YAML)")->required();
+      "check",
+      "Resolve a recipe or a model, report every error at once and the memory it needs; run "
+      "nothing");
+  command
+      ->add_option("RECIPE", options->recipe,
+                   "recipe file (YAML), or a model: its config.json or its directory")
+      ->required();
   command->add_option("overrides", options->overrides, "fields of the recipe, as dotted key=value");
   command->callback([options] {
+    if (const fs::path config = config_of_model(options->recipe); !config.empty()) {
+      check(options->overrides.empty(), "check: a model has no fields to override, got '",
+            options->overrides.empty() ? "" : options->overrides[0], "'");
+      const ModelConfig model = ModelConfig::from_json(config.string(), read_file(config));
+      std::printf("%s", describe_plan(model, machine_memory()).c_str());
+      check_weights(config.parent_path());
+      return;
+    }
     const Recipe recipe = Recipe::from_file(options->recipe, options->overrides);
     const CheckedRecipe checked = check_recipe(recipe);
     std::printf("%s\n", recipe.to_yaml().c_str());

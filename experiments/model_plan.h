@@ -1,0 +1,35 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "policy/model_config.h"
+
+namespace moerl {
+
+/// Bytes that a model needs, whatever the recipe. Working type bf16.
+struct ModelPlan {
+  int64_t main_parameters = 0;    ///< without the MTP module
+  int64_t mtp_parameters = 0;     ///< what the MTP module adds; it shares embedding and head
+  int64_t active_parameters = 0;  ///< that one token meets, embedding table and head included
+  /// Cache of one token: the latent and the rotary key alone, the least that latent attention
+  /// needs; and what the engine stores in its two forms (the absorbed one keeps the latent twice,
+  /// as key and as value).
+  int64_t kv_bytes_latent = 0, kv_bytes_absorbed = 0, kv_bytes_expanded = 0;
+  int64_t checkpoint_bf16 = 0;  ///< bytes of the weights on disk; MTP duplicates not counted
+  int64_t masters = 0;          ///< fp32
+  int64_t forward_image = 0;    ///< working weights of the forward pass, bf16
+  int64_t backward_image = 0;   ///< and of the backward pass
+  int64_t gradients = 0, optimizer = 0;  ///< fp32; two moments
+  int64_t activations_per_token = 0;     ///< that backward keeps, estimated
+  int64_t recomputed_per_token = 0;      ///< the same with recompute: the residual stream
+
+  int64_t sampling() const { return masters + forward_image; }
+  int64_t training() const { return sampling() + backward_image + gradients + optimizer; }
+};
+ModelPlan plan_model(const ModelConfig& model);
+
+/// The plan for people: sizes, memory of sampling and training, and what of it does not fit into
+/// `machine_bytes`. Last line: the verdict.
+std::string describe_plan(const ModelConfig& model, int64_t machine_bytes);
+
+}  // namespace moerl
