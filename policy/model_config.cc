@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "common/error.h"
 #include "common/json.h"
+#include "policy/model_limits.h"
 
 namespace moerl {
 namespace {
@@ -159,7 +160,8 @@ int64_t ModelConfig::num_parameters() const {
 int64_t ModelConfig::num_active_parameters() const { return main_parameters(*this).active; }
 
 std::vector<std::string> ModelConfig::violations() const {
-  std::vector<std::string> out;
+  std::vector<std::string> out = oversizes(*this);
+  if (!out.empty()) return out;
   const std::pair<const char*, int64_t> sizes[] = {
       {"vocab_size", vocab_size},
       {"hidden_size", hidden_size},
@@ -190,6 +192,10 @@ std::vector<std::string> ModelConfig::violations() const {
         concat("num_nextn_predict_layers is ", num_nextn_predict_layers, ", expected 0 or 1"));
   if (rope_scaling.type == "yarn" && rope_scaling.factor <= 1)
     out.push_back(concat("rope_scaling.factor is ", rope_scaling.factor, ", expected > 1"));
+  if (rope_scaling.beta_fast < rope_scaling.beta_slow)
+    out.push_back(concat("rope_scaling.beta_fast is ", rope_scaling.beta_fast,
+                         ", expected at least beta_slow = ", rope_scaling.beta_slow));
+  if (!(rope_theta > 1)) out.push_back(concat("rope_theta is ", rope_theta, ", expected > 1"));
   return out;
 }
 

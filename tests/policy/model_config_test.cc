@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "common/error.h"
 
 namespace moerl {
@@ -159,10 +161,31 @@ TEST(ModelConfigTest, ReportsEveryShapeThatDoesNotFitAtOnce) {
               ::testing::ElementsAre(::testing::HasSubstr("num_experts_per_tok is 33, expected at "
                                                           "most 32")));
   c = v3();
+  c.rope_scaling.beta_slow = 33;
+  c.rope_theta = 0.5;
+  EXPECT_THAT(c.violations(), ::testing::ElementsAre(
+                                  "rope_scaling.beta_fast is 32, expected at least beta_slow = 33",
+                                  "rope_theta is 0.5, expected > 1"));
+  c = v3();
   c.v_head_dim = 0;
   c.moe_layer_freq = 0;
   EXPECT_EQ(c.violations().size(), 2u);
   EXPECT_TRUE(v3().violations().empty());
+}
+
+TEST(ModelConfigTest, SizesThatNoModelHasAreRefused) {
+  ModelConfig c = v3();
+  c.num_hidden_layers = std::numeric_limits<int64_t>::max();
+  c.hidden_size = int64_t{1} << 40;
+  EXPECT_THAT(
+      c.violations(),
+      ::testing::ElementsAre("hidden_size is 1099511627776, expected at most 1048576",
+                             "num_hidden_layers is 9223372036854775807, expected at most 1024"));
+  c = v3();
+  c.n_routed_experts = 1 << 16;
+  c.moe_intermediate_size = 1 << 20;
+  EXPECT_THAT(c.violations(),
+              ::testing::ElementsAre(::testing::HasSubstr("times moe_intermediate_size")));
 }
 
 TEST(ModelConfigTest, DumpOfARecipeReadsBack) {
