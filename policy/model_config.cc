@@ -116,15 +116,19 @@ void translate_rope_parameters(nlohmann::ordered_json& config) {
 
 kernels::RopeConfig ModelConfig::rope() const {
   const RopeScaling& s = rope_scaling;
-  return {.dim = qk_rope_head_dim,
-          .theta = rope_theta,
-          .yarn = s.type == "yarn",
-          .factor = s.factor,
-          .beta_fast = s.beta_fast,
-          .beta_slow = s.beta_slow,
-          .mscale = s.mscale,
-          .mscale_all_dim = s.mscale_all_dim,
-          .original_max_position_embeddings = s.original_max_position_embeddings};
+  return {
+      .dim = qk_rope_head_dim,
+      .theta = rope_theta,
+      .type = s.type == "yarn" ? kernels::RopeScalingType::kYarn : kernels::RopeScalingType::kNone,
+      .factor = s.factor,
+      .beta_fast = s.beta_fast,
+      .beta_slow = s.beta_slow,
+      .mscale = s.mscale,
+      .mscale_all_dim = s.mscale_all_dim,
+      .attention_factor = 0,
+      .low_freq_factor = 1,
+      .high_freq_factor = 4,
+      .original_max_position_embeddings = s.original_max_position_embeddings};
 }
 
 kernels::GateConfig ModelConfig::gate() const {

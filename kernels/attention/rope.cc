@@ -17,8 +17,20 @@ void check_config(const char* op, const RopeConfig& config) {
   check(config.dim > 0 && config.dim % 2 == 0, op, ": config.dim is ", config.dim,
         ", expected positive and even");
   check(config.theta > 1, op, ": config.theta is ", config.theta, ", expected > 1");
-  if (!config.yarn) return;
+  if (config.type == RopeScalingType::kNone) return;
   check(config.factor >= 1, op, ": config.factor is ", config.factor, ", expected >= 1");
+  if (config.type == RopeScalingType::kLinear) return;
+  check(config.original_max_position_embeddings > 0, op,
+        ": config.original_max_position_embeddings is ", config.original_max_position_embeddings,
+        ", expected > 0");
+  if (config.type == RopeScalingType::kLlama3) {
+    check(config.low_freq_factor > 0 && config.high_freq_factor > config.low_freq_factor, op,
+          ": config.high_freq_factor is ", config.high_freq_factor,
+          ", expected more than low_freq_factor = ", config.low_freq_factor, " > 0");
+    return;
+  }
+  check(config.attention_factor >= 0, op, ": config.attention_factor is ", config.attention_factor,
+        ", expected >= 0");
   check(config.beta_slow > 0 && config.beta_fast >= config.beta_slow, op, ": config.beta_fast is ",
         config.beta_fast, ", expected at least beta_slow = ", config.beta_slow, " > 0");
   check(config.original_max_position_embeddings > 0, op,
@@ -37,8 +49,38 @@ double yarn_correction_dim(const RopeConfig& config, double rotations) {
          (2 * std::log(config.theta));
 }
 
+/// Fast dimensions keep their frequency, slow ones are stretched, with a ramp in between.
+void scale_yarn(const RopeConfig& config, std::vector<double>& frequencies) {
+  const double low = std::max(std::floor(yarn_correction_dim(config, config.beta_fast)), 0.0);
+  double high = std::min(std::ceil(yarn_correction_dim(config, config.beta_slow)),
+                         static_cast<double>(config.dim - 1));
+  if (high == low) high += 0.001;
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    frequencies[i] = frequencies[i] / config.factor * ramp + frequencies[i] * (1 - ramp);
+  }
+}
+
+void scale_llama3(const RopeConfig& config, std::vector<double>& frequencies) {
+  const double low = config.low_freq_factor, high = config.high_freq_factor;
+  for (double& f : frequencies) {
+    const double turns =
+        static_cast<double>(config.original_max_position_embeddings) * f / (2 * std::numbers::pi);
+    const double kept = std::clamp((turns - low) / (high - low), 0.0, 1.0);
+    f = f / config.factor * (1 - kept) + f * kept;
+  }
+}
+
+double amplitude(const RopeConfig& config) {
+  if (config.type != RopeScalingType::kYarn) return 1;
+  if (config.attention_factor > 0) return config.attention_factor;
+  return yarn_mscale(config.factor, config.mscale) /
+         yarn_mscale(config.factor, config.mscale_all_dim);
+}
+
 void rotate(ExecContext& ctx, const char* op, const Tensor& table,
-            std::span<const int32_t> positions, int64_t first, Tensor& x, bool inverse) {
+            std::span<const int32_t> positions, RopePairing pairing, int64_t first, Tensor& x,
+            bool inverse) {
   check_rank(op, "table", table, 2);
   check_dtype(op, "table", table, DType::kF32);
   check_rank(op, "x", x, 3);
@@ -52,6 +94,7 @@ void rotate(ExecContext& ctx, const char* op, const Tensor& table,
   switch (ctx.device()) {
     case Device::kCpu: {
       const RopeArgs args{x.dtype() == DType::kBF16,
+                          pairing,
                           table.data<float>(),
                           positions.data(),
                           x.dim(1),
@@ -79,24 +122,25 @@ std::vector<double> rope_inverse_frequencies(const RopeConfig& config) {
   for (int64_t i = 0; i < half; ++i)
     frequencies[static_cast<size_t>(i)] =
         std::pow(config.theta, -2.0 * static_cast<double>(i) / static_cast<double>(config.dim));
-  if (!config.yarn) return frequencies;
-
-  // Fast dimensions keep their frequency, slow ones are stretched, with a ramp in between.
-  const double low = std::max(std::floor(yarn_correction_dim(config, config.beta_fast)), 0.0);
-  double high = std::min(std::ceil(yarn_correction_dim(config, config.beta_slow)),
-                         static_cast<double>(config.dim - 1));
-  if (high == low) high += 0.001;
-  for (int64_t i = 0; i < half; ++i) {
-    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-    double& f = frequencies[static_cast<size_t>(i)];
-    f = f / config.factor * ramp + f * (1 - ramp);
+  switch (config.type) {
+    case RopeScalingType::kNone:
+      break;
+    case RopeScalingType::kLinear:
+      for (double& f : frequencies) f /= config.factor;
+      break;
+    case RopeScalingType::kYarn:
+      scale_yarn(config, frequencies);
+      break;
+    case RopeScalingType::kLlama3:
+      scale_llama3(config, frequencies);
+      break;
   }
   return frequencies;
 }
 
 double rope_softmax_scale(const RopeConfig& config) {
   check_config("rope_softmax_scale", config);
-  if (!config.yarn) return 1;
+  if (config.type != RopeScalingType::kYarn) return 1;
   const double m = yarn_mscale(config.factor, config.mscale_all_dim);
   return m * m;
 }
@@ -104,28 +148,26 @@ double rope_softmax_scale(const RopeConfig& config) {
 Tensor rope_table(const RopeConfig& config, int64_t max_positions) {
   check(max_positions >= 0, "rope_table: max_positions is ", max_positions, ", expected >= 0");
   const std::vector<double> frequencies = rope_inverse_frequencies(config);
-  const double amplitude = config.yarn ? yarn_mscale(config.factor, config.mscale) /
-                                             yarn_mscale(config.factor, config.mscale_all_dim)
-                                       : 1.0;
+  const double size = amplitude(config);
   Tensor table = Tensor::empty({max_positions, config.dim}, DType::kF32);
   float* out = table.data<float>();
   for (int64_t position = 0; position < max_positions; ++position)
     for (double frequency : frequencies) {
       const double angle = static_cast<double>(position) * frequency;
-      *out++ = static_cast<float>(std::cos(angle) * amplitude);
-      *out++ = static_cast<float>(std::sin(angle) * amplitude);
+      *out++ = static_cast<float>(std::cos(angle) * size);
+      *out++ = static_cast<float>(std::sin(angle) * size);
     }
   return table;
 }
 
 void rope_forward(ExecContext& ctx, const Tensor& table, std::span<const int32_t> positions,
-                  int64_t first, Tensor& x) {
-  rotate(ctx, "rope_forward", table, positions, first, x, false);
+                  RopePairing pairing, int64_t first, Tensor& x) {
+  rotate(ctx, "rope_forward", table, positions, pairing, first, x, false);
 }
 
 void rope_backward(ExecContext& ctx, const Tensor& table, std::span<const int32_t> positions,
-                   int64_t first, Tensor& dx) {
-  rotate(ctx, "rope_backward", table, positions, first, dx, true);
+                   RopePairing pairing, int64_t first, Tensor& dx) {
+  rotate(ctx, "rope_backward", table, positions, pairing, first, dx, true);
 }
 
 }  // namespace moerl::kernels

@@ -5,6 +5,7 @@ namespace moerl::kernels {
 
 struct RopeArgs {
   bool is_bf16 = false;
+  RopePairing pairing = RopePairing::kInterleaved;
   const float* table = nullptr;        ///< [positions, dim]
   const int32_t* positions = nullptr;  ///< [T]
   int64_t num_heads = 0, width = 0, first = 0, dim = 0;

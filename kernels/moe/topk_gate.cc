@@ -42,7 +42,7 @@ void check_indices(const char* op, const Tensor& topk_idx, int64_t begin, int64_
 
 }  // namespace
 
-void topk_gate_forward(ExecContext& ctx, const Tensor& logits, const Tensor& bias,
+void topk_gate_forward(ExecContext& ctx, const Tensor& logits, const Tensor* bias,
                        const GateConfig& config, Tensor& scores, Tensor& topk_idx,
                        Tensor& topk_weights) {
   const char* op = "topk_gate_forward";
@@ -50,7 +50,7 @@ void topk_gate_forward(ExecContext& ctx, const Tensor& logits, const Tensor& bia
   check_rank(op, "logits", logits, 2);
   const int64_t rows = logits.dim(0), experts = config.n_routed_experts;
   check_matrix(op, "logits", logits, {rows, experts}, DType::kF32);
-  check_matrix(op, "bias", bias, {experts}, DType::kF32);
+  if (bias != nullptr) check_matrix(op, "bias", *bias, {experts}, DType::kF32);
   check_matrix(op, "scores", scores, {rows, experts}, DType::kF32);
   check_matrix(op, "topk_idx", topk_idx, {rows, config.num_experts_per_tok}, DType::kI32);
   check_matrix(op, "topk_weights", topk_weights, {rows, config.num_experts_per_tok}, DType::kF32);
@@ -58,7 +58,7 @@ void topk_gate_forward(ExecContext& ctx, const Tensor& logits, const Tensor& bia
     case Device::kCpu: {
       const GateForwardArgs args{config,
                                  logits.data<float>(),
-                                 bias.data<float>(),
+                                 bias == nullptr ? nullptr : bias->data<float>(),
                                  scores.data<float>(),
                                  topk_idx.data<int32_t>(),
                                  topk_weights.data<float>()};

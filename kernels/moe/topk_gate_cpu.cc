@@ -28,8 +28,8 @@ class TopList {
   int64_t capacity_, size_ = 0;
 };
 
-/// Sum of the two largest biased scores of a group; of a group of one, its only score.
-float group_worth(const float* biased, int64_t size) {
+/// Largest, or sum of the two largest biased scores of a group; of a group of one, its only score.
+float group_worth(const float* biased, int64_t size, GroupWorth kind) {
   if (size == 1) return biased[0];
   float first = biased[0], second = biased[1];
   if (second > first) {
@@ -44,7 +44,7 @@ float group_worth(const float* biased, int64_t size) {
       second = biased[i];
     }
   }
-  return first + second;
+  return kind == GroupWorth::kMax ? first : first + second;
 }
 
 /// Chooses the experts of one row from its biased scores.
@@ -61,7 +61,8 @@ void choose(const GateConfig& c, const float* biased, float* scratch, int32_t* t
   int32_t* groups = reinterpret_cast<int32_t*>(group_value + c.n_group);
   TopList kept(groups, group_value, c.topk_group);
   for (int64_t g = 0; g < c.n_group; ++g)
-    kept.offer(static_cast<int32_t>(g), group_worth(biased + g * group_size, group_size));
+    kept.offer(static_cast<int32_t>(g),
+               group_worth(biased + g * group_size, group_size, c.group_worth));
   // Ascending, so that ties between experts go to the smaller index.
   for (int64_t i = 1; i < c.topk_group; ++i)
     for (int64_t j = i; j > 0 && groups[j] < groups[j - 1]; --j) {
@@ -81,6 +82,45 @@ MOERL_INLINE float chosen_sum(const float* scores, const int32_t* topk_idx, int6
   return sum + 1e-20f;
 }
 
+void sigmoid_row(const float* logits, int64_t experts, float* scores) {
+  for_each_lanes(experts, [&](int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
+    store_n(scores + e, sigmoid(load_n(logits + e, n)), n);
+  });
+}
+
+void softmax_row(const float* logits, int64_t experts, float* scores) {
+  float largest = logits[0];
+  for (int64_t e = 1; e < experts; ++e) largest = logits[e] > largest ? logits[e] : largest;
+  const F32x16 shift = set1(largest);
+  for_each_lanes(experts, [&](int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
+    store_n(scores + e, exp(load_n(logits + e, n) - shift), n);
+  });
+  const F32x16 sum =
+      set1(sum_row(experts, [&](F32x16 acc, int64_t e, int64_t n)
+                                MOERL_INLINE_LAMBDA { return acc + load_n(scores + e, n); }));
+  for_each_lanes(experts, [&](int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
+    store_n(scores + e, load_n(scores + e, n) / sum, n);
+  });
+}
+
+/// ds, in dlogits, becomes the gradient of the logits.
+void sigmoid_backward_row(const float* scores, int64_t experts, float* dlogits) {
+  for_each_lanes(experts, [&](int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
+    const F32x16 s = load_n(scores + e, n);
+    store_n(dlogits + e, load_n(dlogits + e, n) * (s * (set1(1.0f) - s)), n);
+  });
+}
+
+void softmax_backward_row(const float* scores, int64_t experts, float* dlogits) {
+  const F32x16 mean =
+      set1(sum_row(experts, [&](F32x16 acc, int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
+        return fma(load_n(dlogits + e, n), load_n(scores + e, n), acc);
+      }));
+  for_each_lanes(experts, [&](int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
+    store_n(dlogits + e, load_n(scores + e, n) * (load_n(dlogits + e, n) - mean), n);
+  });
+}
+
 }  // namespace
 
 template <>
@@ -93,12 +133,15 @@ void TopkGateCpu<kIsa>::forward(const GateForwardArgs& args, int64_t begin, int6
     const float* logits = args.logits + t * experts;
     float* scores = args.scores + t * experts;
     int32_t* topk_idx = args.topk_idx + t * k;
-    for_each_lanes(experts, [&](int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
-      const F32x16 s = sigmoid(load_n(logits + e, n));
-      store_n(scores + e, s, n);
-      store_n(biased + e, s + load_n(args.bias + e, n), n);
-    });
-    choose(c, biased, scratch + experts, topk_idx);
+    if (c.scoring == GateScoring::kSigmoid)
+      sigmoid_row(logits, experts, scores);
+    else
+      softmax_row(logits, experts, scores);
+    if (args.bias != nullptr)
+      for_each_lanes(experts, [&](int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
+        store_n(biased + e, load_n(scores + e, n) + load_n(args.bias + e, n), n);
+      });
+    choose(c, args.bias != nullptr ? biased : scores, scratch + experts, topk_idx);
     const float sum = c.norm_topk_prob ? chosen_sum(scores, topk_idx, k) : 1.0f;
     for (int64_t i = 0; i < k; ++i)
       args.topk_weights[t * k + i] = scores[topk_idx[i]] / sum * c.routed_scaling_factor;
@@ -116,21 +159,19 @@ void TopkGateCpu<kIsa>::backward(const GateBackwardArgs& args, int64_t begin, in
     const int32_t* topk_idx = args.topk_idx + t * k;
     float* dlogits = args.dlogits + t * experts;
     for_each_lanes(experts, [&](int64_t e, int64_t n) MOERL_INLINE_LAMBDA {
-      const F32x16 s = load_n(scores + e, n);
-      const F32x16 ds = extra == nullptr ? zero() : load_n(extra + e, n);
-      store_n(dlogits + e, ds * (s * (set1(1.0f) - s)), n);
+      store_n(dlogits + e, extra == nullptr ? zero() : load_n(extra + e, n), n);
     });
     float sum = 1, mean = 0;
     if (c.norm_topk_prob) {
       sum = chosen_sum(scores, topk_idx, k);
       for (int64_t i = 0; i < k; ++i) mean += dweights[i] * (scores[topk_idx[i]] / sum);
     }
-    for (int64_t i = 0; i < k; ++i) {
-      const int32_t e = topk_idx[i];
-      float ds = c.routed_scaling_factor / sum * (dweights[i] - mean);
-      if (extra != nullptr) ds += extra[e];
-      dlogits[e] = ds * (scores[e] * (1.0f - scores[e]));
-    }
+    for (int64_t i = 0; i < k; ++i)
+      dlogits[topk_idx[i]] += c.routed_scaling_factor / sum * (dweights[i] - mean);
+    if (c.scoring == GateScoring::kSigmoid)
+      sigmoid_backward_row(scores, experts, dlogits);
+    else
+      softmax_backward_row(scores, experts, dlogits);
   }
 }
 

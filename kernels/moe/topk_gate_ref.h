@@ -13,6 +13,7 @@ struct Gate {
   size_t experts, topk, groups = 1, topk_groups = 1;
   bool normalise = true;
   double factor = 1;
+  bool softmax = false, worth_is_max = false;
 };
 struct GateOutput {
   std::vector<double> scores, weights;
@@ -27,13 +28,16 @@ inline std::vector<size_t> descending(const std::vector<double>& x) {
   return order;
 }
 
-/// One row of the gate (DeepSeek-V3 report, eq. 12-16; group limit as in its inference code).
+/// One row of the gate (DeepSeek-V3 report, eq. 12-16; group limit as in its inference code;
+/// softmax and groups worth their best: DeepSeek-V2 report, section 2.2).
 inline GateOutput topk_gate(const Gate& gate, const std::vector<double>& logits,
                             const std::vector<double>& bias) {
   GateOutput out;
   std::vector<double> biased;
+  double all = 0;
+  for (double l : logits) all += std::exp(l);
   for (size_t e = 0; e < gate.experts; ++e) {
-    out.scores.push_back(1 / (1 + std::exp(-logits[e])));
+    out.scores.push_back(gate.softmax ? std::exp(logits[e]) / all : 1 / (1 + std::exp(-logits[e])));
     biased.push_back(out.scores[e] + bias[e]);
   }
   const size_t size = gate.experts / gate.groups;
@@ -42,7 +46,7 @@ inline GateOutput topk_gate(const Gate& gate, const std::vector<double>& logits,
     std::vector<double> members(biased.begin() + static_cast<std::ptrdiff_t>(g * size),
                                 biased.begin() + static_cast<std::ptrdiff_t>((g + 1) * size));
     std::sort(members.rbegin(), members.rend());
-    worth.push_back(size == 1 ? members[0] : members[0] + members[1]);
+    worth.push_back(size == 1 || gate.worth_is_max ? members[0] : members[0] + members[1]);
   }
   const std::vector<size_t> groups = descending(worth);
   for (size_t i = gate.topk_groups; i < gate.groups; ++i)
@@ -71,7 +75,9 @@ inline std::vector<double> topk_gate_backward(const Gate& gate, const std::vecto
   for (size_t k = 0; k < index.size(); ++k)
     dscores[index[k]] +=
         gate.factor * (gate.normalise ? dweights[k] / sum - product / (sum * sum) : dweights[k]);
-  for (size_t e = 0; e < gate.experts; ++e) dscores[e] *= scores[e] * (1 - scores[e]);
+  const double mean = std::inner_product(scores.begin(), scores.end(), dscores.begin(), 0.0);
+  for (size_t e = 0; e < gate.experts; ++e)
+    dscores[e] = scores[e] * (gate.softmax ? dscores[e] - mean : dscores[e] * (1 - scores[e]));
   return dscores;
 }
 

@@ -4,6 +4,11 @@
 #include "policy/layers/strided_copy.h"
 
 namespace moerl {
+namespace {
+
+constexpr kernels::RopePairing kPairing = kernels::RopePairing::kInterleaved;
+
+}  // namespace
 
 Mla::Mla(const std::string& prefix, const ModelConfig& config)
     : heads_(config.num_attention_heads),
@@ -143,14 +148,14 @@ Tensor Mla::query(ExecContext& ctx, const Tensor& x, const RowPlaces& places, Sa
     q = q_b_proj_.forward(ctx, x);
   }
   q = q.view({x.dim(0), heads_, dn_ + dr_});
-  kernels::rope_forward(ctx, places.rope_table, places.positions, dn_, q);
+  kernels::rope_forward(ctx, places.rope_table, places.positions, kPairing, dn_, q);
   return q;
 }
 
 // The last user of x's gradient: it adds to what the latent has left there.
 void Mla::query_backward(ExecContext& ctx, Tensor& dq, const RowPlaces& places, const Saved& saved,
                          Tensor& dx) {
-  kernels::rope_backward(ctx, places.rope_table, places.positions, dn_, dq);
+  kernels::rope_backward(ctx, places.rope_table, places.positions, kPairing, dn_, dq);
   const Tensor flat = dq.view({dq.dim(0), heads_ * (dn_ + dr_)});
   if (!q_a_proj_) return q_b_proj_.backward(ctx, flat, saved.x, dx, Write::kAccumulate);
   const Tensor dnormed = q_b_proj_.backward(ctx, flat, saved.q_normed);
@@ -168,7 +173,7 @@ Mla::Latent Mla::latent(ExecContext& ctx, const Tensor& x, const RowPlaces& plac
   copy_runs(ctx, {t, 1, dc_}, both, {0, dc_ + dr_, 0}, kv_latent, {0, dc_, 0});
   copy_runs(ctx, {t, 1, dr_}, both, {dc_, dc_ + dr_, 0}, k_pe, {0, dr_, 0});
   Tensor normed = kv_a_norm_.forward(ctx, kv_latent, saved ? &saved->kv_rstd : nullptr);
-  kernels::rope_forward(ctx, places.rope_table, places.positions, 0, k_pe);
+  kernels::rope_forward(ctx, places.rope_table, places.positions, kPairing, 0, k_pe);
   if (saved) {
     saved->kv_latent = std::move(kv_latent);
     saved->kv_normed = normed;
@@ -180,7 +185,7 @@ void Mla::latent_backward(ExecContext& ctx, const Latent& gradient, const RowPla
                           const Saved& saved, Tensor& dx) {
   const int64_t t = dx.dim(0);
   Tensor dk_pe = gradient.k_pe;
-  kernels::rope_backward(ctx, places.rope_table, places.positions, 0, dk_pe);
+  kernels::rope_backward(ctx, places.rope_table, places.positions, kPairing, 0, dk_pe);
   Tensor dkv_latent = ctx.empty(saved.kv_latent.shape(), dx.dtype());
   kv_a_norm_.backward(ctx, gradient.normed, saved.kv_latent, saved.kv_rstd, dkv_latent,
                       Write::kOverwrite);

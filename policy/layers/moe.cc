@@ -66,7 +66,7 @@ Moe::Routing Moe::route(ExecContext& ctx, const Tensor& x) const {
             ctx.empty({t, k}, DType::kI32),
             ctx.empty({t, k}, DType::kF32),
             {}};
-  kernels::topk_gate_forward(ctx, logits, score_bias_.value, gate_config_, r.scores, r.topk_idx,
+  kernels::topk_gate_forward(ctx, logits, &score_bias_.value, gate_config_, r.scores, r.topk_idx,
                              r.topk_weights);
   r.rows = kernels::sort_by_expert(r.topk_idx, e);
   return r;

@@ -106,7 +106,7 @@ TEST(ModelConfigTest, AbsentOrNullRopeScalingMeansNone) {
   const size_t begin = text.find("\"rope_scaling\""), end = text.find('}', begin);
   text.replace(begin, end + 1 - begin, "\"rope_scaling\": null");
   const ModelConfig c = ModelConfig::from_json("config.json", text);
-  EXPECT_FALSE(c.rope().yarn);
+  EXPECT_EQ(c.rope().type, kernels::RopeScalingType::kNone);
   EXPECT_NEAR(c.softmax_scale(), 1 / std::sqrt(192.0), 1e-7);
 }
 

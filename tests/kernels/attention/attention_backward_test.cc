@@ -44,7 +44,7 @@ Gradients rows_of(const Gradients& g, int64_t begin, int64_t end) {
 const AttentionShape kShapes[] = {
     {8, 1, 40, 32, DType::kF32},  {8, 1, 40, 32, DType::kBF16}, {3, 3, 24, 20, DType::kF32},
     {3, 3, 24, 20, DType::kBF16}, {4, 2, 16, 17, DType::kF32},  {5, 1, 7, 3, DType::kBF16},
-    {1, 1, 1, 1, DType::kF32},
+    {1, 1, 1, 1, DType::kF32},    {14, 2, 16, 16, DType::kF32}, {6, 3, 20, 20, DType::kBF16},
 };
 const std::vector<int64_t> kLengths = {1, 31, 32, 33, 65};
 

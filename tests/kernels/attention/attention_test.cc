@@ -22,7 +22,8 @@ using ::testing::ThrowsMessage;
 const AttentionShape kShapes[] = {
     {8, 1, 40, 32, DType::kF32},  {8, 1, 40, 32, DType::kBF16}, {3, 3, 24, 20, DType::kF32},
     {3, 3, 24, 20, DType::kBF16}, {2, 2, 48, 32, DType::kBF16}, {5, 1, 7, 3, DType::kF32},
-    {4, 2, 16, 17, DType::kBF16}, {1, 1, 1, 1, DType::kF32},
+    {4, 2, 16, 17, DType::kBF16}, {1, 1, 1, 1, DType::kF32},    {14, 2, 16, 16, DType::kF32},
+    {6, 3, 20, 20, DType::kBF16},
 };
 const std::vector<int64_t> kLengths = {1, 31, 32, 33, 65};
 constexpr int64_t kWhole = 1000;

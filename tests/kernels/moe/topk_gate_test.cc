@@ -6,6 +6,7 @@
 #include "kernels/moe/topk_gate_ref.h"
 #include "tests/testing/isas.h"
 #include "tests/testing/random_tensors.h"
+#include "tests/testing/same_bits.h"
 #include "tests/testing/tolerance.h"
 
 namespace moerl::kernels {
@@ -31,7 +32,7 @@ Routing route(const Tensor& logits, const Tensor& bias, const GateConfig& config
   const Shape chosen = {logits.dim(0), config.num_experts_per_tok};
   Routing r{Tensor::empty(logits.shape(), DType::kF32), Tensor::empty(chosen, DType::kI32),
             Tensor::empty(chosen, DType::kF32)};
-  topk_gate_forward(ctx, logits, bias, config, r.scores, r.idx, r.weights);
+  topk_gate_forward(ctx, logits, &bias, config, r.scores, r.idx, r.weights);
   return r;
 }
 
@@ -53,9 +54,14 @@ GateConfig gate(int64_t experts, int64_t topk, int64_t groups = 1, int64_t topk_
 }
 ref::Gate ref_gate(const GateConfig& c) {
   auto size = [](int64_t n) { return static_cast<size_t>(n); };
-  return {size(c.n_routed_experts), size(c.num_experts_per_tok),
-          size(c.n_group),          size(c.topk_group),
-          c.norm_topk_prob,         c.routed_scaling_factor};
+  return {size(c.n_routed_experts),
+          size(c.num_experts_per_tok),
+          size(c.n_group),
+          size(c.topk_group),
+          c.norm_topk_prob,
+          c.routed_scaling_factor,
+          c.scoring == GateScoring::kSoftmax,
+          c.group_worth == GroupWorth::kMax};
 }
 
 TEST(TopkGateTest, OrdersByDescendingBiasedScore) {
@@ -72,6 +78,11 @@ TEST(TopkGateTest, BreaksTiesOfGroupsTowardsSmallerIndex) {
 TEST(TopkGateTest, AGroupIsWorthItsTwoBestNotItsBest) {
   // Group 0: 5 + 0; group 1: 3 + 3.
   EXPECT_THAT(choose_by_bias({5, 0, 0, 3, 3, 0}, gate(6, 2, 2, 1)), ElementsAre(3, 4));
+}
+TEST(TopkGateTest, AGroupMayBeWorthItsBest) {
+  GateConfig config = gate(6, 2, 2, 1);
+  config.group_worth = GroupWorth::kMax;
+  EXPECT_THAT(choose_by_bias({5, 0, 0, 3, 3, 0}, config), ElementsAre(0, 1));
 }
 TEST(TopkGateTest, DroppedGroupsLoseToNegativeScores) {
   // With 0 in place of -inf the experts of the dropped group 1 would win.
@@ -105,9 +116,37 @@ TEST(TopkGateTest, BiasChoosesButDoesNotWeigh) {
   EXPECT_NEAR(raw.weights.data<float>()[1], 2.5 * 0.75, 1e-6);
 }
 
+TEST(TopkGateTest, SoftmaxScoresSumToOneAndSurviveLargeLogits) {
+  GateConfig config = gate(19, 2);
+  config.scoring = GateScoring::kSoftmax;
+  config.norm_topk_prob = false;
+  std::vector<float> logits(19, 1000.0f);
+  logits[18] = 1000.0f + std::log(2.0f);
+  const Routing r =
+      route(Tensor::from<float>({1, 19}, logits), Tensor::zeros({19}, DType::kF32), config);
+  EXPECT_THAT(r.chosen(0), ElementsAre(18, 0));
+  EXPECT_NEAR(r.weights.data<float>()[0], 0.1, 1e-5);  // 1000 + log 2 is rounded to 2^-14
+  EXPECT_NEAR(r.weights.data<float>()[1], 0.05, 1e-5);
+}
+TEST(TopkGateTest, NoBiasIsABiasOfZero) {
+  ExecContext ctx(1);
+  const Tensor logits = random_tensor({9, 12}, DType::kF32, 5, -2, 2);
+  for (GateScoring scoring : {GateScoring::kSigmoid, GateScoring::kSoftmax}) {
+    GateConfig config = gate(12, 3, 4, 2);
+    config.scoring = scoring;
+    const Routing with = route(logits, Tensor::zeros({12}, DType::kF32), config);
+    Routing without = route(logits, Tensor::from<float>({12}, std::vector<float>(12, 9)), config);
+    topk_gate_forward(ctx, logits, nullptr, config, without.scores, without.idx, without.weights);
+    EXPECT_TRUE(same_bits(with.idx, without.idx));
+    EXPECT_TRUE(same_bits(with.weights, without.weights));
+  }
+}
+
 struct GateCase {
   int64_t experts, topk, groups, topk_groups;
   bool normalise;
+  GateScoring scoring = GateScoring::kSigmoid;
+  GroupWorth worth = GroupWorth::kTopTwoSum;
 };
 class TopkGateShapesTest : public ::testing::TestWithParam<GateCase> {
  protected:
@@ -117,6 +156,8 @@ class TopkGateShapesTest : public ::testing::TestWithParam<GateCase> {
     config_ = gate(c.experts, c.topk, c.groups, c.topk_groups);
     config_.norm_topk_prob = c.normalise;
     config_.routed_scaling_factor = 1.5f;
+    config_.scoring = c.scoring;
+    config_.group_worth = c.worth;
     logits_ = random_tensor({kTokens, c.experts}, DType::kF32, 1, -4, 4);
     bias_ = random_tensor({c.experts}, DType::kF32, 2, -2, 0.5);
     extra_ = random_tensor({kTokens, c.experts}, DType::kF32, 3);
@@ -135,12 +176,16 @@ class TopkGateShapesTest : public ::testing::TestWithParam<GateCase> {
   GateConfig config_;
   Tensor logits_, bias_, extra_, dweights_;
 };
-INSTANTIATE_TEST_SUITE_P(Shapes, TopkGateShapesTest,
-                         ::testing::Values(GateCase{256, 8, 8, 4, true},
-                                           GateCase{32, 4, 1, 1, true}, GateCase{18, 3, 6, 2, true},
-                                           GateCase{7, 7, 1, 1, true},
-                                           GateCase{20, 5, 20, 6, false},
-                                           GateCase{1, 1, 1, 1, true}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, TopkGateShapesTest,
+    ::testing::Values(GateCase{256, 8, 8, 4, true}, GateCase{32, 4, 1, 1, true},
+                      GateCase{18, 3, 6, 2, true}, GateCase{7, 7, 1, 1, true},
+                      GateCase{20, 5, 20, 6, false}, GateCase{1, 1, 1, 1, true},
+                      GateCase{128, 8, 1, 1, true, GateScoring::kSoftmax},
+                      GateCase{64, 6, 1, 1, false, GateScoring::kSoftmax},
+                      GateCase{160, 6, 8, 3, false, GateScoring::kSoftmax, GroupWorth::kMax},
+                      GateCase{21, 4, 7, 3, true, GateScoring::kSoftmax, GroupWorth::kMax},
+                      GateCase{1, 1, 1, 1, false, GateScoring::kSoftmax}));
 
 TEST_P(TopkGateShapesTest, ForwardEqualsReference) {
   const Routing r = route(logits_, bias_, config_);
@@ -191,29 +236,30 @@ TEST_P(TopkGateShapesTest, BitsDoNotDependOnThreadsLevelOrBatch) {
   }
 }
 
-TEST(TopkGateReferenceTest, GradientIsThatOfFiniteDifferences) {
-  const ref::Gate gate{9, 3, 3, 2, true, 2.5};
-  const std::vector<float> drawn = testing::random_values(21, 3);
+class TopkGateReferenceTest : public ::testing::TestWithParam<ref::Gate> {};
+INSTANTIATE_TEST_SUITE_P(Gates, TopkGateReferenceTest,
+                         ::testing::Values(ref::Gate{9, 3, 3, 2, true, 2.5, false, false},
+                                           ref::Gate{9, 3, 3, 2, false, 2.5, true, true},
+                                           ref::Gate{9, 3, 1, 1, true, 1, true, false}));
+
+TEST_P(TopkGateReferenceTest, GradientIsThatOfFiniteDifferences) {
+  const ref::Gate gate = GetParam();
+  const std::vector<float> drawn = testing::random_values(30, 3);
   std::vector<double> logits(drawn.begin(), drawn.begin() + 9);
   const std::vector<double> bias(drawn.begin() + 9, drawn.begin() + 18);
-  const std::vector<double> dweights(drawn.begin() + 18, drawn.end());
+  const std::vector<double> dweights(drawn.begin() + 18, drawn.begin() + 21);
+  const std::vector<double> dscores(drawn.begin() + 21, drawn.end());
   const ref::GateOutput out = ref::topk_gate(gate, logits, bias);
   const std::vector<double> grad =
-      ref::topk_gate_backward(gate, out.scores, out.index, dweights, std::vector<double>(9, 0.0));
+      ref::topk_gate_backward(gate, out.scores, out.index, dweights, dscores);
   auto loss = [&] {
     const ref::GateOutput o = ref::topk_gate(gate, logits, bias);
     EXPECT_EQ(o.index, out.index);
-    return std::inner_product(dweights.begin(), dweights.end(), o.weights.begin(), 0.0);
+    return std::inner_product(dweights.begin(), dweights.end(), o.weights.begin(), 0.0) +
+           std::inner_product(dscores.begin(), dscores.end(), o.scores.begin(), 0.0);
   };
-  for (size_t e = 0; e < 9; ++e) {
-    const double kept = logits[e], h = 1e-5;
-    logits[e] = kept + h;
-    const double up = loss();
-    logits[e] = kept - h;
-    const double down = loss();
-    logits[e] = kept;
-    EXPECT_NEAR(grad[e], (up - down) / (2 * h), 1e-8) << e;
-  }
+  for (size_t e = 0; e < 9; ++e)
+    EXPECT_NEAR(grad[e], testing::central_difference(loss, logits[e]), 1e-8) << e;
 }
 
 class BalanceLossTest : public ::testing::Test {
