@@ -117,18 +117,27 @@ class Reader final : public FieldVisitor {
     violate(name, node, "one of " + list);
   }
   void field(std::string_view name, std::optional<int64_t>& value, Range range) override {
-    const YAML::Node node = peek(name);
-    if (node && node.IsNull()) {
-      take(name);
-      value.reset();
-    } else if (node) {
-      int64_t parsed = value.value_or(0);
-      const size_t before = violations_.size();
-      field(name, parsed, range);
-      if (violations_.size() == before) value = parsed;
-    } else {
-      take(name);
+    optional_number(name, value, range);
+  }
+  void field(std::string_view name, std::optional<double>& value, Range range) override {
+    optional_number(name, value, range);
+  }
+  void field(std::string_view name, std::vector<int64_t>& value, Range range) override {
+    const YAML::Node node = take(name);
+    if (!node) return;
+    if (node.IsMap() || node.IsNull()) return violate(name, node, "a list of integers");
+    std::vector<YAML::Node> items = {node};
+    if (node.IsSequence()) items.assign(node.begin(), node.end());
+    std::vector<int64_t> parsed;
+    for (const YAML::Node& item : items) {
+      int64_t number = 0;
+      if (!item.IsScalar() || !parse_integer(item.Scalar(), number))
+        return violate(name, item, "a list of integers");
+      if (static_cast<double>(number) < range.min || static_cast<double>(number) > range.max)
+        return violate(name, item, "values " + show(range));
+      parsed.push_back(number);
     }
+    value = std::move(parsed);
   }
   void field(std::string_view name, std::map<std::string, std::string>& value) override {
     const YAML::Node node = take(name);
@@ -214,6 +223,21 @@ class Reader final : public FieldVisitor {
     const std::string& outer = scopes_.back().path;
     return outer.empty() ? std::string(name) : outer + "." + std::string(name);
   }
+  template <typename T>
+  void optional_number(std::string_view name, std::optional<T>& value, Range range) {
+    const YAML::Node node = peek(name);
+    if (node && node.IsNull()) {
+      take(name);
+      value.reset();
+    } else if (node) {
+      T parsed = value.value_or(0);
+      const size_t before = violations_.size();
+      field(name, parsed, range);
+      if (violations_.size() == before) value = parsed;
+    } else {
+      take(name);
+    }
+  }
   YAML::Node peek(std::string_view name) const {
     const YAML::Node& node = scopes_.back().node;
     if (!node.IsMap()) return YAML::Node(YAML::NodeType::Undefined);
@@ -236,11 +260,7 @@ class Writer final : public FieldVisitor {
   Writer() { out_ << YAML::BeginMap; }
   void field(std::string_view name, bool& value) override { pair(name, value); }
   void field(std::string_view name, int64_t& value, Range) override { pair(name, value); }
-  void field(std::string_view name, double& value, Range) override {
-    char text[32];
-    const std::to_chars_result end = std::to_chars(text, text + sizeof text, value);
-    pair(name, std::string(text, end.ptr));
-  }
+  void field(std::string_view name, double& value, Range) override { pair(name, text_of(value)); }
   void field(std::string_view name, std::string& value) override {
     out_ << YAML::Key << std::string(name) << YAML::Value << YAML::DoubleQuoted << value;
   }
@@ -258,6 +278,16 @@ class Writer final : public FieldVisitor {
     } else {
       out_ << YAML::Key << std::string(name) << YAML::Value << YAML::Null;
     }
+  }
+  void field(std::string_view name, std::optional<double>& value, Range) override {
+    if (value) {
+      pair(name, text_of(*value));
+    } else {
+      out_ << YAML::Key << std::string(name) << YAML::Value << YAML::Null;
+    }
+  }
+  void field(std::string_view name, std::vector<int64_t>& value, Range) override {
+    out_ << YAML::Key << std::string(name) << YAML::Value << YAML::Flow << value;
   }
   void field(std::string_view name, std::map<std::string, std::string>& value) override {
     out_ << YAML::Key << std::string(name) << YAML::Value << YAML::Flow << YAML::BeginMap;
@@ -297,6 +327,11 @@ class Writer final : public FieldVisitor {
   }
 
  private:
+  /// The shortest text that reads back the same.
+  static std::string text_of(double value) {
+    char text[32];
+    return {text, std::to_chars(text, text + sizeof text, value).ptr};
+  }
   template <typename T>
   void pair(std::string_view name, const T& value) {
     out_ << YAML::Key << std::string(name) << YAML::Value << value;

@@ -48,6 +48,9 @@ class FieldVisitor {
                       const std::vector<std::string>& allowed) = 0;
   /// A number that may be absent or null.
   virtual void field(std::string_view name, std::optional<int64_t>& value, Range range = kAny) = 0;
+  virtual void field(std::string_view name, std::optional<double>& value, Range range = kAny) = 0;
+  /// A list of whole numbers; a single number counts as a list of one.
+  virtual void field(std::string_view name, std::vector<int64_t>& value, Range range = kAny) = 0;
   /// Free-form text to text, for what a plug-in understands.
   virtual void field(std::string_view name, std::map<std::string, std::string>& value) = 0;
   /// A key that the input may have and that is not used, whatever its value.

@@ -17,9 +17,13 @@ namespace {
 /// Bytes that backward keeps for one token: the residual stream and what every layer saves, from
 /// the shapes in policy/layers.
 int64_t saved_bytes_per_token(const ModelConfig& c, DType dtype) {
-  const int64_t attention = c.q_lora_rank.value_or(0) * 2 +
-                            c.num_attention_heads * (c.qk_head_dim() * 2 + c.v_head_dim * 3) +
-                            (c.kv_lora_rank + c.qk_rope_head_dim) * 2 + c.hidden_size * 3;
+  const int64_t grouped =
+      (c.num_attention_heads + c.num_key_value_heads) * c.head_dim * (c.qk_norm ? 3 : 2);
+  const int64_t latent = c.q_lora_rank.value_or(0) * 2 +
+                         c.num_attention_heads * (c.qk_head_dim() * 2 + c.v_head_dim * 3) +
+                         (c.kv_lora_rank + c.qk_rope_head_dim) * 2;
+  const int64_t attention =
+      (c.attention == AttentionKind::kGrouped ? grouped : latent) + c.hidden_size * 3;
   int64_t elements = 0;
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
     elements += attention + 2 * c.hidden_size;
@@ -41,8 +45,8 @@ std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskD
                      const MemoryBudget& budget) {
   std::string text =
       concat("model     ", model.num_parameters(), " parameters, ", model.num_active_parameters(),
-             " active for one token, ", recipe.model.dtype, ", ", model.mla_form, " attention\n",
-             "kv cache  ",
+             " active for one token, ", recipe.model.dtype, ", ", model.attention_form(),
+             " attention\n", "kv cache  ",
              KvCache::block_bytes(model, parse_dtype(recipe.model.dtype)) / kernels::kKvBlock,
              " bytes for one token\n", "task      ", task.train.size(), " training rows, ",
              task.val.size(), " held out, ", task.demonstrations.size(), " demonstrations\n");

@@ -78,9 +78,14 @@ std::string describe_plan(const ModelConfig& model, int64_t machine_bytes) {
   text += line("active for one token", grouped(plan.active_parameters));
   text += line("layers",
                concat(model.num_hidden_layers, ", ", model.num_moe_layers(), " with experts"));
-  text += line("kv cache of one token: latent, bf16", grouped(plan.kv_bytes_latent) + " bytes");
-  text += line("  as stored, mla_form: absorbed", grouped(plan.kv_bytes_absorbed) + " bytes");
-  text += line("  as stored, mla_form: expanded", grouped(plan.kv_bytes_expanded) + " bytes");
+  const bool latent = model.attention == AttentionKind::kLatent;
+  if (latent) {
+    text += line("kv cache of one token: latent, bf16", grouped(plan.kv_bytes_latent) + " bytes");
+    text += line("  as stored, mla_form: absorbed", grouped(plan.kv_bytes_absorbed) + " bytes");
+    text += line("  as stored, mla_form: expanded", grouped(plan.kv_bytes_expanded) + " bytes");
+  } else {
+    text += line("kv cache of one token, bf16", grouped(plan.kv_bytes_expanded) + " bytes");
+  }
   text += line("checkpoint, bf16", gib(plan.checkpoint_bf16));
   text += "memory (working type bf16)\n";
   text += line("weights: fp32 masters", gib(plan.masters));
@@ -88,7 +93,8 @@ std::string describe_plan(const ModelConfig& model, int64_t machine_bytes) {
   text += line("weights: image for the backward pass", gib(plan.backward_image));
   text += line("gradients", gib(plan.gradients));
   text += line("optimizer", gib(plan.optimizer));
-  text += line(concat("kv cache of ", kShownTokens, " tokens, absorbed"), gib(cache));
+  text +=
+      line(concat("kv cache of ", kShownTokens, " tokens", latent ? ", absorbed" : ""), gib(cache));
   text += line(concat("activations of ", kShownTokens, " tokens (estimate)"), gib(activations));
   text += line("  the same with recompute: true", gib(recomputed));
   text += line("sampling, all together", gib(plan.sampling() + cache));

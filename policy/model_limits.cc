@@ -19,6 +19,8 @@ std::vector<std::string> oversizes(const ModelConfig& c) {
       {"qk_nope_head_dim", c.qk_nope_head_dim, 1 << 14},
       {"qk_rope_head_dim", c.qk_rope_head_dim, 1 << 14},
       {"v_head_dim", c.v_head_dim, 1 << 14},
+      {"num_key_value_heads", c.num_key_value_heads, 1 << 12},
+      {"head_dim", c.head_dim, 1 << 14},
       {"n_routed_experts", c.n_routed_experts, 1 << 16},
       {"n_shared_experts", c.n_shared_experts, 1 << 16},
       {"num_experts_per_tok", c.num_experts_per_tok, 1 << 16},

@@ -72,7 +72,7 @@ Transformer::Impl::Impl(const ModelConfig& c, DType type)
     mtp.emplace(prefix(c.num_hidden_layers), c, c.num_hidden_layers).collect(parameters);
   final_norm.collect(parameters);
   if (!c.tie_word_embeddings)
-    lm_head.emplace("lm_head.weight", c.vocab_size, c.hidden_size).collect(parameters);
+    lm_head.emplace("lm_head", c.vocab_size, c.hidden_size).collect(parameters);
 }
 
 std::vector<Moe*> Transformer::Impl::moe_layers() {
@@ -107,7 +107,8 @@ void Transformer::init_weights(uint64_t seed) {
     float* values = parameter->value.data<float>();
     const int64_t n = parameter->value.numel();
     if (parameter->value.shape().rank() < 2) {
-      std::fill(values, values + n, parameter->is_buffer ? 0.0f : 1.0f);
+      const bool zero = parameter->is_buffer || parameter->name.ends_with(".bias");
+      std::fill(values, values + n, zero ? 0.0f : 1.0f);
       continue;
     }
     const uint64_t key = mix64(seed) ^ hash64(parameter->name);

@@ -49,8 +49,8 @@ struct TrainingPass {
   double balance_scale = 1;
 };
 
-/// A DeepSeek-V3-architecture language model: embedding, blocks of MLA and (dense or expert)
-/// SwiGLU, final norm, head. Sampler and trainer call this one forward.
+/// A language model of one of the families of policy/families: embedding, blocks of attention and
+/// (dense or expert) SwiGLU, final norm, head. Sampler and trainer call this one forward.
 ///
 /// Working type: weights and activations are `dtype` (residual stream too); norms, router, rotary
 /// angles and softmax are computed in fp32; router weights, its scores and all logits stay fp32.
@@ -107,8 +107,8 @@ class Transformer {
   Tensor& head_grad();
 
   /// Aux-loss-free balancing: bias_e += rate * sign(mean(count) - count_e) for every MoE layer.
-  /// Needs no pack(). The MTP module's layer takes part if the counts have its row.
-  /// Source: DeepSeek-V3 report section 2.1.2.
+  /// Models without router bias have nothing to update. Needs no pack(). The MTP module's layer
+  /// takes part if the counts have its row. Source: DeepSeek-V3 report section 2.1.2.
   void update_router_bias(const RoutingCounts& counts, double rate);
 
   /// MTP module (num_nextn_predict_layers = 1): for every sequence's position i, the module's

@@ -43,7 +43,7 @@ struct Transformer::Impl {
   RmsNorm final_norm;
   std::optional<Linear> lm_head;    // absent when tied
   kernels::PackedWeight tied_head;  // of embed_tokens
-  Tensor rope_table;                // [max_position_embeddings, dr]
+  Tensor rope_table;                // [max_position_embeddings, rotated width]
   std::vector<Parameter*> parameters;
   bool packed = false, packed_with_dgrad = false, has_gradients = false;
 };

@@ -320,7 +320,7 @@ Engine::Engine(const Transformer& model, const EngineConfig& config, ExecContext
 Engine::~Engine() { stop(); }
 
 std::string Engine::numeric_family(const Transformer& model) {
-  return model.numeric_family() + "-" + model.config().mla_form;
+  return model.numeric_family() + "-" + model.config().attention_form();
 }
 
 const Transformer& Engine::model() const { return impl_->model; }

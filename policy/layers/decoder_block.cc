@@ -9,31 +9,46 @@ std::variant<SwiGluMlp, Moe> make_ffn(const std::string& prefix, const ModelConf
   return SwiGluMlp(prefix, config.hidden_size, config.intermediate_size);
 }
 
+std::variant<Mla, Gqa> make_attention(const std::string& prefix, const ModelConfig& config) {
+  if (config.attention == AttentionKind::kGrouped) return Gqa(prefix, config);
+  return Mla(prefix, config);
+}
+
+// What an attention keeps for backward.
+Mla::Saved& kept_by(const Mla&, DecoderBlock::Saved& saved) { return saved.latent_attention; }
+Gqa::Saved& kept_by(const Gqa&, DecoderBlock::Saved& saved) { return saved.grouped_attention; }
+const Mla::Saved& kept_by(const Mla&, const DecoderBlock::Saved& saved) {
+  return saved.latent_attention;
+}
+const Gqa::Saved& kept_by(const Gqa&, const DecoderBlock::Saved& saved) {
+  return saved.grouped_attention;
+}
+
 }  // namespace
 
 DecoderBlock::DecoderBlock(const std::string& prefix, const ModelConfig& config, int64_t layer)
     : input_norm_(prefix + "input_layernorm.weight", config.hidden_size, config.rms_norm_eps),
-      attention_(prefix + "self_attn.", config),
+      attention_(make_attention(prefix + "self_attn.", config)),
       post_attention_norm_(prefix + "post_attention_layernorm.weight", config.hidden_size,
                            config.rms_norm_eps),
       ffn_(make_ffn(prefix + "mlp.", config, layer)) {}
 
 void DecoderBlock::collect(std::vector<Parameter*>& parameters) {
   input_norm_.collect(parameters);
-  attention_.collect(parameters);
+  std::visit([&](auto& attention) { attention.collect(parameters); }, attention_);
   post_attention_norm_.collect(parameters);
   std::visit([&](auto& ffn) { ffn.collect(parameters); }, ffn_);
 }
 
 void DecoderBlock::enable_gradients() {
   input_norm_.enable_gradients();
-  attention_.enable_gradients();
+  std::visit([](auto& attention) { attention.enable_gradients(); }, attention_);
   post_attention_norm_.enable_gradients();
   std::visit([](auto& ffn) { ffn.enable_gradients(); }, ffn_);
 }
 
 void DecoderBlock::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
-  attention_.pack(ctx, dtype, with_dgrad);
+  std::visit([&](auto& attention) { attention.pack(ctx, dtype, with_dgrad); }, attention_);
   std::visit([&](auto& ffn) { ffn.pack(ctx, dtype, with_dgrad); }, ffn_);
 }
 
@@ -43,7 +58,12 @@ void DecoderBlock::forward(ExecContext& ctx, Residual& stream, const RowPlaces& 
   Tensor h = input_norm_.forward(ctx, stream, saved ? &saved->input_rstd : nullptr);
   if (input) *input = stream.x;
   if (saved) saved->input = stream.x;
-  stream.delta = attention_.forward(ctx, h, places, cache, saved ? &saved->attention : nullptr);
+  stream.delta = std::visit(
+      [&](const auto& attention) {
+        return attention.forward(ctx, h, places, cache,
+                                 saved ? &kept_by(attention, *saved) : nullptr);
+      },
+      attention_);
 
   h = post_attention_norm_.forward(ctx, stream, saved ? &saved->middle_rstd : nullptr);
   if (saved) saved->middle = stream.x;
@@ -64,7 +84,11 @@ void DecoderBlock::backward(ExecContext& ctx, Tensor& dx, const RowPlaces& place
   }
   post_attention_norm_.backward(ctx, dh, saved.middle, saved.middle_rstd, dx, Write::kAccumulate);
 
-  dh = attention_.backward(ctx, dx, places, saved.attention);
+  dh = std::visit(
+      [&](auto& attention) {
+        return attention.backward(ctx, dx, places, kept_by(attention, saved));
+      },
+      attention_);
   input_norm_.backward(ctx, dh, saved.input, saved.input_rstd, dx, Write::kAccumulate);
 }
 

@@ -3,6 +3,7 @@
 #include <variant>
 #include <vector>
 
+#include "policy/layers/gqa.h"
 #include "policy/layers/mla.h"
 #include "policy/layers/moe.h"
 #include "policy/layers/rms_norm.h"
@@ -11,12 +12,14 @@
 namespace moerl {
 
 /// One pre-norm decoder layer on the residual stream x:
-///   x += Mla(RMSNorm_in(x));  x += Ffn(RMSNorm_post(x)),  Ffn a dense SwiGluMlp or a Moe.
+///   x += Attention(RMSNorm_in(x));  x += Ffn(RMSNorm_post(x)),
+/// Attention an Mla or a Gqa, Ffn a dense SwiGluMlp or a Moe.
 class DecoderBlock {
  public:
   struct Saved {
-    Tensor input, input_rstd;  // [T, D], [T]: the stream before attention
-    Mla::Saved attention;
+    Tensor input, input_rstd;     // [T, D], [T]: the stream before attention
+    Mla::Saved latent_attention;  // of the one that the layer has
+    Gqa::Saved grouped_attention;
     Tensor middle, middle_rstd;  // the stream before the feed-forward
     SwiGluMlp::Saved dense;      // of the one that the layer has
     Moe::Saved experts;
@@ -42,7 +45,7 @@ class DecoderBlock {
 
  private:
   RmsNorm input_norm_;
-  Mla attention_;
+  std::variant<Mla, Gqa> attention_;
   RmsNorm post_attention_norm_;
   std::variant<SwiGluMlp, Moe> ffn_;
 };

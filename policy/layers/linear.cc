@@ -1,15 +1,20 @@
 #include "policy/layers/linear.h"
 
+#include "kernels/norm/bias.h"
+
 namespace moerl {
 
-Linear::Linear(const std::vector<Part>& parts, int64_t in_features) {
+Linear::Linear(const std::vector<Part>& parts, int64_t in_features, bool with_bias) {
   int64_t rows = 0;
   for (const Part& part : parts) rows += part.out_features;
   value_ = Tensor::zeros({rows, in_features}, DType::kF32);
+  if (with_bias) bias_ = Tensor::zeros({rows}, DType::kF32);
   int64_t begin = 0;
   for (const Part& part : parts) {
-    parameters_.push_back({part.name, value_.rows(begin, begin + part.out_features), {}, false});
-    begin += part.out_features;
+    const int64_t end = begin + part.out_features;
+    parameters_.push_back({part.name + ".weight", value_.rows(begin, end), {}, false});
+    if (with_bias) parameters_.push_back({part.name + ".bias", bias_.rows(begin, end), {}, false});
+    begin = end;
   }
 }
 
@@ -19,11 +24,13 @@ void Linear::collect(std::vector<Parameter*>& parameters) {
 
 void Linear::enable_gradients() {
   grad_ = Tensor::zeros(value_.shape(), DType::kF32);
+  if (bias_.defined()) bias_grad_ = Tensor::zeros(bias_.shape(), DType::kF32);
   int64_t begin = 0;
   for (Parameter& parameter : parameters_) {
-    const int64_t rows = parameter.value.dim(0);
-    parameter.grad = grad_.rows(begin, begin + rows);
-    begin += rows;
+    const bool is_bias = parameter.value.shape().rank() == 1;
+    const int64_t end = begin + parameter.value.dim(0);
+    parameter.grad = (is_bias ? bias_grad_ : grad_).rows(begin, end);
+    if (is_bias || !bias_.defined()) begin = end;  // a bias closes its part
   }
 }
 
@@ -33,13 +40,20 @@ void Linear::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
 
 Tensor Linear::forward(ExecContext& ctx, const Tensor& x) const {
   Tensor y = ctx.empty({x.dim(0), out_features()}, x.dtype());
-  kernels::linear_forward(ctx, x, image_, y);
+  if (!bias_.defined()) {
+    kernels::linear_forward(ctx, x, image_, y);
+    return y;
+  }
+  Tensor product = y.dtype() == DType::kF32 ? y : ctx.empty(y.shape(), DType::kF32);
+  kernels::linear_forward(ctx, x, image_, product);
+  kernels::bias_forward(ctx, product, bias_, y);
   return y;
 }
 
 void Linear::backward(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dx,
                       Write write) {
   kernels::linear_wgrad(ctx, dy, x, grad_);
+  if (bias_.defined()) kernels::bias_backward(ctx, dy, bias_grad_);
   kernels::linear_dgrad(ctx, dy, image_, dx, write);
 }
 

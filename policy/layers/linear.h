@@ -7,16 +7,17 @@
 
 namespace moerl {
 
-/// Bias-free linear map y = x W^T. W [N, K] may be made of several parameters stacked along N (a
-/// gate and an up projection), so that one product serves them all: each parameter is a row range
-/// of the one master, the one gradient and the one working image.
+/// Linear map y = x W^T, or y = x W^T + b with the sum rounded once; b is fp32. W [N, K] may be
+/// made of several parameters stacked along N (a gate and an up projection), so that one product
+/// serves them all: each parameter is a row range of the one master, the one gradient and the one
+/// working image.
 class Linear {
  public:
   struct Part {
-    std::string name;
+    std::string name;  ///< of the parameters, without ".weight" and ".bias"
     int64_t out_features;
   };
-  Linear(const std::vector<Part>& parts, int64_t in_features);
+  Linear(const std::vector<Part>& parts, int64_t in_features, bool with_bias = false);
   Linear(const std::string& name, int64_t out_features, int64_t in_features)
       : Linear({{name, out_features}}, in_features) {}
 
@@ -42,7 +43,8 @@ class Linear {
   Tensor& grad() { return grad_; }
 
  private:
-  Tensor value_, grad_;  // [N, K] fp32
+  Tensor value_, grad_;      // [N, K] fp32
+  Tensor bias_, bias_grad_;  // [N] fp32; undefined without bias
   std::vector<Parameter> parameters_;
   kernels::PackedWeight image_;
 };

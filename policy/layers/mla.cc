@@ -6,7 +6,8 @@
 namespace moerl {
 namespace {
 
-constexpr kernels::RopePairing kPairing = kernels::RopePairing::kInterleaved;
+/// eps of the two latent norms: that of the published models' code, whatever their rms_norm_eps.
+constexpr double kLatentNormEps = 1e-6;
 
 }  // namespace
 
@@ -18,15 +19,16 @@ Mla::Mla(const std::string& prefix, const ModelConfig& config)
       dc_(config.kv_lora_rank),
       absorbed_(config.absorbed()),
       scale_(config.softmax_scale()),
-      q_b_proj_(prefix + (config.q_lora_rank ? "q_b_proj.weight" : "q_proj.weight"),
-                heads_ * (dn_ + dr_), config.q_lora_rank.value_or(config.hidden_size)),
-      kv_a_proj_(prefix + "kv_a_proj_with_mqa.weight", dc_ + dr_, config.hidden_size),
-      kv_a_norm_(prefix + "kv_a_layernorm.weight", dc_, config.rms_norm_eps),
-      kv_b_proj_(prefix + "kv_b_proj.weight", heads_ * (dn_ + dv_), dc_),
-      o_proj_(prefix + "o_proj.weight", config.hidden_size, heads_ * dv_) {
+      pairing_(config.rope_pairing()),
+      q_b_proj_(prefix + (config.q_lora_rank ? "q_b_proj" : "q_proj"), heads_ * (dn_ + dr_),
+                config.q_lora_rank.value_or(config.hidden_size)),
+      kv_a_proj_(prefix + "kv_a_proj_with_mqa", dc_ + dr_, config.hidden_size),
+      kv_a_norm_(prefix + "kv_a_layernorm.weight", dc_, kLatentNormEps),
+      kv_b_proj_(prefix + "kv_b_proj", heads_ * (dn_ + dv_), dc_),
+      o_proj_(prefix + "o_proj", config.hidden_size, heads_ * dv_) {
   if (config.q_lora_rank) {
-    q_a_proj_.emplace(prefix + "q_a_proj.weight", *config.q_lora_rank, config.hidden_size);
-    q_a_norm_.emplace(prefix + "q_a_layernorm.weight", *config.q_lora_rank, config.rms_norm_eps);
+    q_a_proj_.emplace(prefix + "q_a_proj", *config.q_lora_rank, config.hidden_size);
+    q_a_norm_.emplace(prefix + "q_a_layernorm.weight", *config.q_lora_rank, kLatentNormEps);
   }
 }
 
@@ -148,14 +150,14 @@ Tensor Mla::query(ExecContext& ctx, const Tensor& x, const RowPlaces& places, Sa
     q = q_b_proj_.forward(ctx, x);
   }
   q = q.view({x.dim(0), heads_, dn_ + dr_});
-  kernels::rope_forward(ctx, places.rope_table, places.positions, kPairing, dn_, q);
+  kernels::rope_forward(ctx, places.rope_table, places.positions, pairing_, dn_, q);
   return q;
 }
 
 // The last user of x's gradient: it adds to what the latent has left there.
 void Mla::query_backward(ExecContext& ctx, Tensor& dq, const RowPlaces& places, const Saved& saved,
                          Tensor& dx) {
-  kernels::rope_backward(ctx, places.rope_table, places.positions, kPairing, dn_, dq);
+  kernels::rope_backward(ctx, places.rope_table, places.positions, pairing_, dn_, dq);
   const Tensor flat = dq.view({dq.dim(0), heads_ * (dn_ + dr_)});
   if (!q_a_proj_) return q_b_proj_.backward(ctx, flat, saved.x, dx, Write::kAccumulate);
   const Tensor dnormed = q_b_proj_.backward(ctx, flat, saved.q_normed);
@@ -173,7 +175,7 @@ Mla::Latent Mla::latent(ExecContext& ctx, const Tensor& x, const RowPlaces& plac
   copy_runs(ctx, {t, 1, dc_}, both, {0, dc_ + dr_, 0}, kv_latent, {0, dc_, 0});
   copy_runs(ctx, {t, 1, dr_}, both, {dc_, dc_ + dr_, 0}, k_pe, {0, dr_, 0});
   Tensor normed = kv_a_norm_.forward(ctx, kv_latent, saved ? &saved->kv_rstd : nullptr);
-  kernels::rope_forward(ctx, places.rope_table, places.positions, kPairing, 0, k_pe);
+  kernels::rope_forward(ctx, places.rope_table, places.positions, pairing_, 0, k_pe);
   if (saved) {
     saved->kv_latent = std::move(kv_latent);
     saved->kv_normed = normed;
@@ -185,7 +187,7 @@ void Mla::latent_backward(ExecContext& ctx, const Latent& gradient, const RowPla
                           const Saved& saved, Tensor& dx) {
   const int64_t t = dx.dim(0);
   Tensor dk_pe = gradient.k_pe;
-  kernels::rope_backward(ctx, places.rope_table, places.positions, kPairing, 0, dk_pe);
+  kernels::rope_backward(ctx, places.rope_table, places.positions, pairing_, 0, dk_pe);
   Tensor dkv_latent = ctx.empty(saved.kv_latent.shape(), dx.dtype());
   kv_a_norm_.backward(ctx, gradient.normed, saved.kv_latent, saved.kv_rstd, dkv_latent,
                       Write::kOverwrite);

@@ -1,22 +1,14 @@
 #pragma once
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "kernels/attention/attention.h"
 #include "policy/layers/linear.h"
 #include "policy/layers/rms_norm.h"
+#include "policy/layers/row_places.h"
 #include "policy/model_config.h"
 
 namespace moerl {
-
-/// Where the rows of a pass stand: what attention needs beside the activations.
-struct RowPlaces {
-  std::span<const int32_t> positions;                   ///< [T]
-  std::span<const kernels::AttentionSegment> segments;  ///< cover the T rows, in order
-  const Tensor& rope_table;                             ///< [max_position_embeddings, dr]
-};
 
 /// Multi-head latent attention of DeepSeek-V2/V3 (arXiv:2405.04434, section 2.1). With h the
 /// normed input, per token:
@@ -84,6 +76,7 @@ class Mla {
   const int64_t heads_, dn_, dr_, dv_, dc_;
   const bool absorbed_;
   const float scale_;
+  const kernels::RopePairing pairing_;
   std::optional<Linear> q_a_proj_;
   std::optional<RmsNorm> q_a_norm_;
   Linear q_b_proj_;  // q_proj where there is no q_lora_rank

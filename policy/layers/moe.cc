@@ -20,11 +20,12 @@ Tensor as_fp32(ExecContext& ctx, const Tensor& x) {
 
 Moe::Moe(const std::string& prefix, const ModelConfig& config)
     : gate_config_(config.gate()),
-      gate_(prefix + "gate.weight", config.n_routed_experts, config.hidden_size),
-      score_bias_{prefix + "gate.e_score_correction_bias",
-                  Tensor::zeros({config.n_routed_experts}, DType::kF32),
-                  {},
-                  true} {
+      gate_(prefix + "gate", config.n_routed_experts, config.hidden_size) {
+  if (config.has_router_bias())
+    score_bias_ = Parameter{prefix + "gate.e_score_correction_bias",
+                            Tensor::zeros({config.n_routed_experts}, DType::kF32),
+                            {},
+                            true};
   for (int64_t e = 0; e < config.n_routed_experts; ++e)
     experts_.emplace_back(prefix + "experts." + std::to_string(e) + ".", config.hidden_size,
                           config.moe_intermediate_size);
@@ -41,7 +42,7 @@ Moe::Moe(const std::string& prefix, const ModelConfig& config)
 
 void Moe::collect(std::vector<Parameter*>& parameters) {
   gate_.collect(parameters);
-  parameters.push_back(&score_bias_);
+  if (score_bias_) parameters.push_back(&*score_bias_);
   for (SwiGluMlp& expert : experts_) expert.collect(parameters);
   if (shared_) shared_->collect(parameters);
 }
@@ -66,8 +67,8 @@ Moe::Routing Moe::route(ExecContext& ctx, const Tensor& x) const {
             ctx.empty({t, k}, DType::kI32),
             ctx.empty({t, k}, DType::kF32),
             {}};
-  kernels::topk_gate_forward(ctx, logits, &score_bias_.value, gate_config_, r.scores, r.topk_idx,
-                             r.topk_weights);
+  kernels::topk_gate_forward(ctx, logits, score_bias_ ? &score_bias_->value : nullptr, gate_config_,
+                             r.scores, r.topk_idx, r.topk_weights);
   r.rows = kernels::sort_by_expert(r.topk_idx, e);
   return r;
 }
@@ -177,8 +178,9 @@ void Moe::update_bias(std::span<const int64_t> counts, double rate) {
   const auto e = static_cast<int64_t>(experts_.size());
   check(static_cast<int64_t>(counts.size()) == e, "update_router_bias: ", counts.size(),
         " counts in a layer of ", e, " experts");
+  if (!score_bias_) return;
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
-  float* bias = score_bias_.value.data<float>();
+  float* bias = score_bias_->value.data<float>();
   for (int64_t i = 0; i < e; ++i) {
     // mean - count, times e: whole numbers have an exact sign.
     const int64_t lack = total - counts[static_cast<size_t>(i)] * e;

@@ -54,7 +54,7 @@ class Moe {
                   std::span<const kernels::AttentionSegment> sequences, double balance_alpha,
                   const Saved& saved);
 
-  /// bias_e += rate * sign(mean(counts) - counts_e).
+  /// bias_e += rate * sign(mean(counts) - counts_e); nothing in a layer without router bias.
   void update_bias(std::span<const int64_t> counts, double rate);
 
  private:
@@ -70,8 +70,8 @@ class Moe {
                       const Saved& saved, Tensor& dx);
 
   kernels::GateConfig gate_config_;
-  Linear gate_;           // [E, D], working type fp32
-  Parameter score_bias_;  // [E]
+  Linear gate_;                          // [E, D], working type fp32
+  std::optional<Parameter> score_bias_;  // [E]; where the model has_router_bias
   std::vector<SwiGluMlp> experts_;
   std::optional<SwiGluMlp> shared_;
   std::vector<const kernels::PackedWeight*> gate_up_images_, down_images_;  // of experts_

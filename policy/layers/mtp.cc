@@ -5,7 +5,7 @@ namespace moerl {
 MtpModule::MtpModule(const std::string& prefix, const ModelConfig& config, int64_t layer)
     : embedded_norm_(prefix + "enorm.weight", config.hidden_size, config.rms_norm_eps),
       hidden_norm_(prefix + "hnorm.weight", config.hidden_size, config.rms_norm_eps),
-      eh_proj_(prefix + "eh_proj.weight", config.hidden_size, 2 * config.hidden_size),
+      eh_proj_(prefix + "eh_proj", config.hidden_size, 2 * config.hidden_size),
       block_(prefix, config, layer),
       head_norm_(prefix + "shared_head.norm.weight", config.hidden_size, config.rms_norm_eps) {}
 

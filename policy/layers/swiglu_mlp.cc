@@ -5,10 +5,9 @@
 namespace moerl {
 
 SwiGluMlp::SwiGluMlp(const std::string& prefix, int64_t hidden_size, int64_t intermediate_size)
-    : gate_up_({{prefix + "gate_proj.weight", intermediate_size},
-                {prefix + "up_proj.weight", intermediate_size}},
+    : gate_up_({{prefix + "gate_proj", intermediate_size}, {prefix + "up_proj", intermediate_size}},
                hidden_size),
-      down_(prefix + "down_proj.weight", hidden_size, intermediate_size) {}
+      down_(prefix + "down_proj", hidden_size, intermediate_size) {}
 
 void SwiGluMlp::collect(std::vector<Parameter*>& parameters) {
   gate_up_.collect(parameters);

@@ -11,10 +11,14 @@ namespace {
 struct Inner {
   double lr = 0.5;
   std::optional<int64_t> rank;
+  std::optional<double> scale;
+  std::vector<int64_t> layers = {3};
 };
 void visit_fields(FieldVisitor& v, Inner& c) {
   v.field("lr", c.lr, kPositive);
   v.field("rank", c.rank, kAtLeastOne);
+  v.field("scale", c.scale, kPositive);
+  v.field("layers", c.layers, kNotNegative);
 }
 
 struct Outer {
@@ -79,6 +83,27 @@ TEST(ConfigTest, ReadsEveryKindOfField) {
 
 TEST(ConfigTest, NullEmptiesAnOptionalNumber) {
   EXPECT_EQ(parse("inner: {rank: null}").inner.rank, std::nullopt);
+  EXPECT_EQ(parse("inner: {scale: null}").inner.scale, std::nullopt);
+  EXPECT_EQ(parse("inner: {scale: 0.25}").inner.scale, 0.25);
+  EXPECT_NE(error_of("inner: {scale: -1}").find("inner.scale is '-1', expected a value > 0"),
+            std::string::npos);
+}
+
+TEST(ConfigTest, ReadsListsOfIntegers) {
+  EXPECT_THAT(parse("").inner.layers, testing::ElementsAre(3));
+  EXPECT_THAT(parse("inner: {layers: [4, 0]}").inner.layers, testing::ElementsAre(4, 0));
+  EXPECT_THAT(parse("inner: {layers: []}").inner.layers, testing::IsEmpty());
+  EXPECT_THAT(parse("inner: {layers: 7}").inner.layers, testing::ElementsAre(7));
+  EXPECT_NE(error_of("inner: {layers: [1, x]}").find("inner.layers is 'x', expected a list of"),
+            std::string::npos);
+  EXPECT_NE(error_of("inner: {layers: [-1]}").find("expected values >= 0"), std::string::npos);
+  Inner value;
+  value.layers = {5, 6};
+  value.scale = 0.125;
+  Inner again;
+  ConfigSource("dump", ConfigDump::to_yaml(value)).read(again);
+  EXPECT_EQ(again.layers, value.layers);
+  EXPECT_EQ(again.scale, value.scale);
 }
 
 TEST(ConfigTest, OverridesReachNestedFieldsAndListItems) {
@@ -97,7 +122,8 @@ TEST(ConfigTest, ReportsAllViolationsAtOnceWithPathValueAndRange) {
   EXPECT_THAT(error, testing::HasSubstr("count is '11', expected a value in [0, 10]"));
   EXPECT_THAT(error, testing::HasSubstr("mode is 'loud', expected one of fast, slow"));
   EXPECT_THAT(error, testing::HasSubstr("inner.lr is '0', expected a value > 0"));
-  EXPECT_THAT(error, testing::HasSubstr("inner.momentum is not a known key; known here: lr, rank"));
+  EXPECT_THAT(error, testing::HasSubstr(
+                         "inner.momentum is not a known key; known here: layers, lr, rank, scale"));
   EXPECT_THAT(error, testing::HasSubstr("list.0.lr is 'x', expected a finite number"));
 }
 

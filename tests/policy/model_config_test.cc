@@ -127,19 +127,17 @@ TEST(ModelConfigTest, ReadsRopeParameters) {
 
 TEST(ModelConfigTest, RefusesWhatItDoesNotCompute) {
   using ::testing::HasSubstr;
-  EXPECT_THAT(refusal(v3_with("deepseek_v3", "deepseek_v2")),
-              HasSubstr("model_type is 'deepseek_v2', expected one of deepseek_v3"));
+  EXPECT_THAT(refusal(v3_with("\"deepseek_v3\"", "\"deepseek\"")),
+              HasSubstr("model_type is 'deepseek', expected one of deepseek_v3"));
   EXPECT_THAT(refusal(v3_with("sigmoid", "softmax")), HasSubstr("scoring_func is 'softmax'"));
   EXPECT_THAT(refusal(v3_with("noaux_tc", "greedy")), HasSubstr("topk_method is 'greedy'"));
   EXPECT_THAT(refusal(v3_with("silu", "gelu")), HasSubstr("hidden_act is 'gelu'"));
   EXPECT_THAT(refusal(v3_with("\"attention_bias\": false", "\"attention_bias\": true")),
               HasSubstr("attention_bias is true"));
-  EXPECT_THAT(refusal(v3_with("\"ep_size\": 1", "\"rope_interleave\": false")),
-              HasSubstr("rope_interleave is false"));
   EXPECT_THAT(refusal(v3_with("\"ep_size\": 1", "\"n_experts\": 1")),
               HasSubstr("n_experts is not a known key"));
-  EXPECT_THAT(refusal(v3_with("\"type\": \"yarn\"", "\"type\": \"linear\"")),
-              HasSubstr("rope_scaling.type is 'linear'"));
+  EXPECT_THAT(refusal(v3_with("\"type\": \"yarn\"", "\"type\": \"dynamic\"")),
+              HasSubstr("rope_scaling.type is 'dynamic'"));
   EXPECT_THAT(refusal("{\"vocab_size\": 3"), HasSubstr("not JSON"));
   EXPECT_THAT(refusal("{}"), HasSubstr("vocab_size is missing"));
 }

@@ -1,6 +1,7 @@
 #pragma once
 // The model once more, in double precision and plain loops, one sequence at a time; written from
-// the DeepSeek-V2/V3 reports (arXiv:2405.04434, arXiv:2412.19437), expanded attention only.
+// the DeepSeek-V2/V3 reports (arXiv:2405.04434, arXiv:2412.19437), expanded attention only, and for
+// grouped attention from arXiv:2305.13245 and the Qwen3 report (arXiv:2505.09388).
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -81,6 +82,14 @@ class ReferenceModel {
     }
     return y;
   }
+  /// linear with the weight `name`.weight and, if there is one, `name`.bias.
+  Rows affine(const Rows& x, const std::string& name) const {
+    Rows y = linear(x, name + ".weight");
+    if (const auto bias = weights.find(name + ".bias"); bias != weights.end())
+      for (Row& row : y)
+        for (size_t n = 0; n < row.size(); ++n) row[n] += bias->second[n];
+    return y;
+  }
   Rows norm(const Rows& x, const std::string& name) const {
     const Row& w = weight(name);
     Rows y = x;
@@ -96,9 +105,12 @@ class ReferenceModel {
   Rows block(int64_t layer, const Rows& input) {
     const std::string prefix = layer_name(layer);
     Rows x = input;
-    add(x, attention(prefix + "self_attn.", norm(x, prefix + "input_layernorm.weight")));
+    const Rows normed = norm(x, prefix + "input_layernorm.weight");
+    add(x, c_.attention == AttentionKind::kGrouped
+               ? grouped_attention(prefix + "self_attn.", normed)
+               : attention(prefix + "self_attn.", normed));
     const Rows h = norm(x, prefix + "post_attention_layernorm.weight");
-    const bool moe = layer >= c_.first_k_dense_replace && layer % c_.moe_layer_freq == 0;
+    const bool moe = weights.contains(prefix + "mlp.gate.weight");
     add(x, moe ? experts(prefix + "mlp.", h) : mlp(prefix + "mlp.", h));
     return x;
   }
@@ -116,21 +128,25 @@ class ReferenceModel {
     return linear(up, prefix + "down_proj.weight");
   }
 
-  /// The chosen experts of one token, from its unbiased scores.
-  std::vector<size_t> choose(const Row& scores, const Row& bias) const {
-    const auto e = scores.size(), per_group = e / static_cast<size_t>(c_.n_group);
+  /// The chosen experts of one token, from its unbiased scores. @param bias  of the layer's gate.
+  std::vector<size_t> choose(const Row& scores, const std::string& bias) const {
+    const bool ungrouped = c_.topk_method == "greedy";
+    const int64_t num_groups = ungrouped ? 1 : c_.n_group, num_kept = ungrouped ? 1 : c_.topk_group;
+    const auto e = scores.size(), per_group = e / static_cast<size_t>(num_groups);
     Row biased = scores;
-    for (size_t i = 0; i < e; ++i) biased[i] += bias[i];
+    if (weights.contains(bias))
+      for (size_t i = 0; i < e; ++i) biased[i] += weight(bias)[i];
+    const bool pairs = c_.topk_method == "noaux_tc" && per_group > 1;
     std::vector<std::pair<double, size_t>> groups;  // (-worth, index)
-    for (size_t g = 0; g < static_cast<size_t>(c_.n_group); ++g) {
+    for (size_t g = 0; g < static_cast<size_t>(num_groups); ++g) {
       Row in(biased.begin() + static_cast<int64_t>(g * per_group),
              biased.begin() + static_cast<int64_t>((g + 1) * per_group));
       std::sort(in.rbegin(), in.rend());
-      groups.emplace_back(-(in[0] + (per_group > 1 ? in[1] : 0)), g);
+      groups.emplace_back(-(in[0] + (pairs ? in[1] : 0)), g);
     }
     std::sort(groups.begin(), groups.end());
     std::vector<std::pair<double, size_t>> kept;
-    for (int64_t g = 0; g < c_.topk_group; ++g)
+    for (int64_t g = 0; g < num_kept; ++g)
       for (size_t i = 0; i < per_group; ++i) {
         const size_t expert = groups[static_cast<size_t>(g)].second * per_group + i;
         kept.emplace_back(-biased[expert], expert);
@@ -144,15 +160,18 @@ class ReferenceModel {
 
   Rows experts(const std::string& prefix, const Rows& x) {
     Rows scores = linear(x, prefix + "gate.weight");
-    for (Row& row : scores)
-      for (double& s : row) s = 1 / (1 + std::exp(-s));
+    for (Row& row : scores) {
+      double all = 0;
+      for (double s : row) all += std::exp(s);
+      for (double& s : row)
+        s = c_.scoring_func == "softmax" ? std::exp(s) / all : 1 / (1 + std::exp(-s));
+    }
     const auto e = static_cast<size_t>(c_.n_routed_experts);
     Row counts(e), share(e);
     Rows y = c_.n_shared_experts > 0 ? mlp(prefix + "shared_experts.", x)
                                      : Rows(x.size(), Row(x[0].size()));
     for (size_t t = 0; t < x.size(); ++t) {
-      const std::vector<size_t> chosen =
-          choose(scores[t], weight(prefix + "gate.e_score_correction_bias"));
+      const std::vector<size_t> chosen = choose(scores[t], prefix + "gate.e_score_correction_bias");
       double sum = 0, all = 0;
       for (size_t i : chosen) sum += scores[t][i];
       for (double s : scores[t]) all += s;
@@ -172,31 +191,44 @@ class ReferenceModel {
     return y;
   }
 
-  /// Rotates the pairs (2j, 2j + 1) of row[first, first + dr).
-  void rotate(Row& row, size_t first, double position) const {
+  /// Frequency of pair j of `dim` rotated dimensions.
+  double frequency(int64_t j, double dim) const {
     const RopeScaling& s = c_.rope_scaling;
-    const auto dim = static_cast<double>(c_.qk_rope_head_dim);
-    const bool yarn = s.type == "yarn";
+    const double f = std::pow(c_.rope_theta, -2.0 * static_cast<double>(j) / dim);
+    const auto length = static_cast<double>(
+        s.original_max_position_embeddings.value_or(c_.max_position_embeddings));
+    if (s.type == "llama3") {  // as Llama 3.1's released code
+      const double wave = 2 * std::numbers::pi / f;
+      if (wave < length / s.high_freq_factor) return f;
+      if (wave > length / s.low_freq_factor) return f / s.factor;
+      const double smooth =
+          (length / wave - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+      return (1 - smooth) * f / s.factor + smooth * f;
+    }
+    if (s.type != "yarn") return f;
     auto correction = [&](double rotations) {
-      return dim *
-             std::log(static_cast<double>(s.original_max_position_embeddings) /
-                      (2 * std::numbers::pi * rotations)) /
+      return dim * std::log(length / (2 * std::numbers::pi * rotations)) /
              (2 * std::log(c_.rope_theta));
     };
     const double low = std::max(0.0, std::floor(correction(s.beta_fast)));
     double high = std::min(dim - 1, std::ceil(correction(s.beta_slow)));
     if (low == high) high += 0.001;
-    const double amplitude = yarn ? mscale(s.mscale) / mscale(s.mscale_all_dim) : 1;
-    for (int64_t j = 0; j < c_.qk_rope_head_dim / 2; ++j) {
-      double frequency = std::pow(c_.rope_theta, -2.0 * static_cast<double>(j) / dim);
-      if (yarn) {
-        const double ramp = std::clamp((static_cast<double>(j) - low) / (high - low), 0.0, 1.0);
-        frequency = frequency / s.factor * ramp + frequency * (1 - ramp);
-      }
-      const double cosine = amplitude * std::cos(position * frequency);
-      const double sine = amplitude * std::sin(position * frequency);
-      double& a = row[first + 2 * static_cast<size_t>(j)];
-      double& b = row[first + 2 * static_cast<size_t>(j) + 1];
+    const double ramp = std::clamp((static_cast<double>(j) - low) / (high - low), 0.0, 1.0);
+    return f / s.factor * ramp + f * (1 - ramp);
+  }
+  double amplitude() const {
+    const RopeScaling& s = c_.rope_scaling;
+    if (s.type != "yarn") return 1;
+    return mscale(s.mscale.value_or(1)) / mscale(s.mscale_all_dim.value_or(0));
+  }
+
+  /// Rotates row[first, first + dim): the pairs (2j, 2j + 1), or (j, j + dim / 2).
+  void rotate(Row& row, size_t first, int64_t dim, double position) const {
+    for (int64_t j = 0; j < dim / 2; ++j) {
+      const double angle = position * frequency(j, static_cast<double>(dim));
+      const double cosine = amplitude() * std::cos(angle), sine = amplitude() * std::sin(angle);
+      double& a = row[first + static_cast<size_t>(c_.rope_interleave ? 2 * j : j)];
+      double& b = row[first + static_cast<size_t>(c_.rope_interleave ? 2 * j + 1 : j + dim / 2)];
       const double rotated = a * cosine - b * sine;
       b = a * sine + b * cosine;
       a = rotated;
@@ -222,12 +254,13 @@ class ReferenceModel {
     const Rows up =
         linear(norm(latent, prefix + "kv_a_layernorm.weight"), prefix + "kv_b_proj.weight");
     for (size_t t = 0; t < x.size(); ++t) {
-      rotate(k_pe[t], 0, static_cast<double>(t));
-      for (size_t h = 0; h < heads; ++h) rotate(q[t], h * (dn + dr) + dn, static_cast<double>(t));
+      rotate(k_pe[t], 0, c_.qk_rope_head_dim, static_cast<double>(t));
+      for (size_t h = 0; h < heads; ++h)
+        rotate(q[t], h * (dn + dr) + dn, c_.qk_rope_head_dim, static_cast<double>(t));
     }
     double scale = 1 / std::sqrt(static_cast<double>(dn + dr));
     if (c_.rope_scaling.type == "yarn")
-      scale *= std::pow(mscale(c_.rope_scaling.mscale_all_dim), 2);
+      scale *= std::pow(mscale(c_.rope_scaling.mscale_all_dim.value_or(0)), 2);
 
     Rows concat(x.size(), Row(heads * dv));
     for (size_t t = 0; t < x.size(); ++t) {
@@ -248,6 +281,42 @@ class ReferenceModel {
       }
     }
     return linear(concat, prefix + "o_proj.weight");
+  }
+
+  /// Each head of width dh by itself, normalised if there is a weight, then rotated.
+  void prepare_heads(Rows& x, const std::string& norm_name) const {
+    const auto dh = static_cast<size_t>(c_.head_dim);
+    for (size_t t = 0; t < x.size(); ++t)
+      for (size_t first = 0; first < x[t].size(); first += dh) {
+        const auto begin = x[t].begin() + static_cast<int64_t>(first);
+        if (weights.contains(norm_name)) {
+          const Rows normed = norm({Row(begin, begin + c_.head_dim)}, norm_name);
+          std::copy(normed[0].begin(), normed[0].end(), begin);
+        }
+        rotate(x[t], first, c_.head_dim, static_cast<double>(t));
+      }
+  }
+  Rows grouped_attention(const std::string& prefix, const Rows& x) const {
+    Rows q = affine(x, prefix + "q_proj"), k = affine(x, prefix + "k_proj");
+    const Rows v = affine(x, prefix + "v_proj");
+    prepare_heads(q, prefix + "q_norm.weight");
+    prepare_heads(k, prefix + "k_norm.weight");
+    const auto dh = static_cast<size_t>(c_.head_dim);
+    const auto sharing = static_cast<size_t>(c_.num_attention_heads / c_.num_key_value_heads);
+    Rows concat(x.size(), Row(q[0].size()));
+    for (size_t t = 0; t < x.size(); ++t)
+      for (size_t h = 0; h * dh < q[t].size(); ++h) {
+        const size_t from = h / sharing * dh;
+        Row p(t + 1);
+        double sum = 0;
+        for (size_t s = 0; s <= t; ++s) {
+          for (size_t i = 0; i < dh; ++i) p[s] += q[t][h * dh + i] * k[s][from + i];
+          sum += p[s] = std::exp(p[s] / std::sqrt(static_cast<double>(dh)));
+        }
+        for (size_t s = 0; s <= t; ++s)
+          for (size_t i = 0; i < dh; ++i) concat[t][h * dh + i] += p[s] / sum * v[s][from + i];
+      }
+    return affine(concat, prefix + "o_proj");
   }
 
   const ModelConfig c_;

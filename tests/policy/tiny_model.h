@@ -57,6 +57,66 @@ inline ModelConfig plain_config() {
   c.num_nextn_predict_layers = 0;
   return c;
 }
+/// A small member of a family; odd sizes where the family allows them.
+inline ModelConfig family_config(const std::string& model_type) {
+  ModelConfig c = ModelConfig::of_family(model_type);
+  const ModelConfig latent = tiny_config();
+  c.vocab_size = 61;
+  c.hidden_size = 40;
+  c.intermediate_size = 28;
+  c.num_hidden_layers = 3;
+  c.max_position_embeddings = 256;
+  c.initializer_range = 0.2;
+  if (c.attention == AttentionKind::kLatent) {
+    c.num_attention_heads = 3;
+    c.kv_lora_rank = latent.kv_lora_rank;
+    c.qk_nope_head_dim = latent.qk_nope_head_dim;
+    c.qk_rope_head_dim = latent.qk_rope_head_dim;
+    c.v_head_dim = latent.v_head_dim;
+    c.n_group = 4;
+    c.topk_group = 2;
+  } else {
+    c.num_attention_heads = 6;
+    c.num_key_value_heads = 2;
+    c.head_dim = 14;
+  }
+  if (c.has_router_bias() || c.scoring_func == "softmax") {
+    c.n_routed_experts = 8;
+    c.num_experts_per_tok = 3;
+    c.moe_intermediate_size = 12;
+  }
+  return c;
+}
+inline ModelConfig tiny_deepseek_v2() {
+  ModelConfig c = family_config("deepseek_v2");
+  c.topk_method = "group_limited_greedy";
+  c.routed_scaling_factor = 16;
+  c.rope_scaling = tiny_config().rope_scaling;
+  return c;
+}
+inline ModelConfig tiny_llama() {
+  ModelConfig c = family_config("llama");
+  c.qkv_bias = c.o_bias = true;
+  c.rope_theta = 5000;
+  c.rope_scaling = {.type = "llama3", .factor = 8, .original_max_position_embeddings = 64};
+  return c;
+}
+inline ModelConfig tiny_qwen2() {
+  ModelConfig c = family_config("qwen2");
+  c.tie_word_embeddings = true;
+  return c;
+}
+inline ModelConfig tiny_qwen3() {
+  ModelConfig c = family_config("qwen3");
+  c.rope_scaling = {.type = "yarn", .factor = 4, .original_max_position_embeddings = 64};
+  return c;
+}
+inline ModelConfig tiny_qwen3_moe() {
+  ModelConfig c = family_config("qwen3_moe");
+  c.norm_topk_prob = true;
+  c.mlp_only_layers = {1};
+  return c;
+}
 inline ModelConfig with_form(ModelConfig config, const std::string& form) {
   config.mla_form = form;
   return config;
@@ -69,7 +129,8 @@ inline std::unique_ptr<Transformer> make_model(ExecContext& ctx, const ModelConf
   model->init_weights(seed);
   for (Parameter* p : model->parameters()) {
     if (p->value.shape().rank() >= 2) continue;
-    const float low = p->is_buffer ? -0.05f : 0.7f, high = p->is_buffer ? 0.05f : 1.3f;
+    const bool bias = p->is_buffer || p->name.ends_with(".bias");
+    const float low = bias ? -0.05f : 0.7f, high = bias ? 0.05f : 1.3f;
     const std::vector<float> values =
         random_values(p->value.numel(), seed ^ hash64(p->name), low, high);
     std::copy(values.begin(), values.end(), p->value.data<float>());

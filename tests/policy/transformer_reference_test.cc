@@ -24,7 +24,12 @@ std::vector<Variant> variants() {
           {"Absorbed", with_form(tiny_config(), "absorbed")},
           {"PlainExpanded", with_form(plain_config(), "expanded")},
           {"PlainAbsorbed", with_form(plain_config(), "absorbed")},
-          {"NoSharedExpert", unshared}};
+          {"NoSharedExpert", unshared},
+          {"DeepSeekV2", tiny_deepseek_v2()},
+          {"Llama", tiny_llama()},
+          {"Qwen2", tiny_qwen2()},
+          {"Qwen3", tiny_qwen3()},
+          {"Qwen3Moe", tiny_qwen3_moe()}};
 }
 
 class TransformerReferenceTest : public ::testing::TestWithParam<Variant> {
