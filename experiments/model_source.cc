@@ -73,7 +73,10 @@ LoadedTokenizer fit_tokenizer(std::string json, const std::string& name, const M
     throw ConfigError(concat(name, " has ", tokenizer.vocab_size(),
                              " token ids, the model's vocab_size is ", config.vocab_size));
   std::vector<int64_t> ends = end_tokens_of(directory);
-  if (ends.empty() && config.eos_token_id) ends.push_back(*config.eos_token_id);
+  if (ends.empty() && config.eos_token_id) {
+    ends = config.further_eos_token_ids;
+    ends.insert(ends.begin(), *config.eos_token_id);
+  }
   std::vector<int32_t> stop_token_ids;
   for (const int64_t id : ends) {
     if (id >= tokenizer.vocab_size())

@@ -55,7 +55,7 @@ TEST_P(FamilyRun, TrainsAndSamplesWithTheSameBits) {
     EXPECT_GT(line.at("actor/grad_norm"), 0.0) << line;
     ++steps;
   }
-  EXPECT_EQ(steps, 4);
+  EXPECT_GE(steps, 2);  // of four; the groups of a step may all teach nothing
   const ModelConfig config = read_model_config(testing::last_checkpoint(directory / "run"));
   EXPECT_EQ(config.model_type, GetParam());
   EXPECT_EQ(config.num_parameters(), small(GetParam()).num_parameters());

@@ -104,6 +104,9 @@ TEST(ModelSourceTest, TheTasksTokenizerMustFitTheModel) {
             std::vector<int32_t>{loaded.tokenizer.token_id("<｜end▁of▁sentence｜>").value()});
   EXPECT_EQ(make_policy(recipe, loaded.tokenizer)->config().sampled_vocab_size(),
             loaded.tokenizer.vocab_size());
+  model.further_eos_token_ids = {7, 3};
+  EXPECT_EQ(load_tokenizer(recipe, task, model).stop_token_ids,
+            (std::vector<int32_t>{loaded.stop_token_ids[0], 7, 3}));
   model.vocab_size = 100;
   EXPECT_NE(error_of<ConfigError>([&] { load_tokenizer(recipe, task, model); }).find("100"),
             std::string::npos);

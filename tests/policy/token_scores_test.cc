@@ -22,7 +22,7 @@ bool same(const TokenScores& a, const TokenScores& b) {
 }
 
 TEST(TokenScoresTest, AgreesWithTransformers) {
-  const fs::path golden = fs::path(MOERL_SOURCE_DIR) / "tests/golden/deepseek_v3_golden";
+  const fs::path golden = fs::path(MOERL_SOURCE_DIR) / "tests/golden/families/deepseek_v3";
   ExecContext ctx{2};
   const auto model = load_model(ctx, golden, DType::kF32);
   const auto expected = nlohmann::json::parse(read_file(golden / "expected.json"));
