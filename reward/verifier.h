@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <chrono>
 #include <stdexcept>
 #include <stop_token>
@@ -28,6 +29,18 @@ class WorkBudget {
   WorkBudget(Clock::time_point deadline, std::stop_token stop)
       : deadline_(deadline), stop_(std::move(stop)) {}
 
+  /// Time until the deadline; at most a day, never negative.
+  Clock::duration remaining() const {
+    const Clock::time_point now = Clock::now();
+    return std::clamp<Clock::duration>(deadline_ - now, Clock::duration::zero(),
+                                       std::chrono::hours(24));
+  }
+  const std::stop_token& stop() const { return stop_; }
+  /// A budget of this one's remaining time over `parts`.
+  WorkBudget share(size_t parts) const {
+    return {Clock::now() + remaining() / static_cast<int64_t>(parts), stop_};
+  }
+
   bool is_spent() const { return stop_.stop_requested() || Clock::now() >= deadline_; }
   /// @throws WorkBudgetSpent if the budget is spent.
   void check() const {
@@ -37,6 +50,13 @@ class WorkBudget {
  private:
   Clock::time_point deadline_ = Clock::time_point::max();
   std::stop_token stop_;
+};
+
+/// Facts about a sample that a verifier needs and that take work or time to have.
+struct SampleNeeds {
+  bool token_ids = false;
+  bool correctness = false;  ///< is_correct: known when the reward's first part has been judged
+  bool group = false;        ///< known when the first parts of the whole group have been judged
 };
 
 /// Judges completions by rule. Implementations hold no mutable state: every method may be called
@@ -51,6 +71,8 @@ class Verifier {
   virtual std::string_view description() const = 0;
   /// The names of the parts that every verdict has.
   virtual std::vector<std::string> part_names() const = 0;
+  /// What must be known of a sample before it is judged.
+  virtual SampleNeeds needs() const { return {}; }
 
   /// @throws std::invalid_argument if an option is unknown or out of range; the text names the
   ///   option, what was got and what is known.
@@ -61,6 +83,17 @@ class Verifier {
   ///   other exception is a defect of the verifier and becomes kInternalError.
   virtual Verdict score(const Sample& sample, const Options& options,
                         const WorkBudget& budget) const = 0;
+
+  /// How many samples score_batch likes to get at once. 1: it is never called.
+  virtual size_t max_batch_size() const { return 1; }
+  /// The verdicts on samples that share their options, in order. Each is the verdict that score
+  /// gives. The budget is that of one sample times their number plus one.
+  virtual std::vector<Verdict> score_batch(const std::vector<const Sample*>& samples,
+                                           const Options& options, const WorkBudget& budget) const {
+    std::vector<Verdict> verdicts;
+    for (const Sample* sample : samples) verdicts.push_back(score(*sample, options, budget));
+    return verdicts;
+  }
 };
 
 }  // namespace moerl::reward

@@ -5,6 +5,10 @@
 #include "reward/verifiers/exact_match.h"
 #include "reward/verifiers/format.h"
 #include "reward/verifiers/gsm8k.h"
+#include "reward/verifiers/language_consistency.h"
+#include "reward/verifiers/length_rewards.h"
+#include "reward/verifiers/qa.h"
+#include "reward/verifiers/structure_rewards.h"
 
 namespace moerl::reward {
 
@@ -38,6 +42,14 @@ std::shared_ptr<VerifierRegistry> make_verifier_registry() {
   registry->add(std::make_shared<ExactMatchVerifier>());
   registry->add(std::make_shared<FormatVerifier>());
   registry->add(std::make_shared<Gsm8kVerifier>());
+  registry->add(std::make_shared<LanguageConsistencyVerifier>());
+  registry->add(std::make_shared<LenVerifier>());
+  registry->add(std::make_shared<QaVerifier>());
+  registry->add(std::make_shared<ReasoningStepsVerifier>());
+  registry->add(std::make_shared<RepetitionVerifier>());
+  registry->add(std::make_shared<SoftOverlongVerifier>());
+  registry->add(std::make_shared<CosineVerifier>());
+  registry->add(std::make_shared<TagCountVerifier>());
   return registry;
 }
 

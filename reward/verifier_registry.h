@@ -24,7 +24,7 @@ class VerifierRegistry {
   std::map<std::string, std::shared_ptr<const Verifier>> verifiers_;
 };
 
-/// A registry with every verifier of reward/verifiers: countdown, exact_match, format, gsm8k.
+/// A registry with every verifier of reward/verifiers.
 std::shared_ptr<VerifierRegistry> make_verifier_registry();
 
 }  // namespace moerl::reward

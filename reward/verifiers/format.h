@@ -4,9 +4,10 @@
 namespace moerl::reward {
 
 /// The response has the shape that the option `rule` names: think_answer_strict (default),
-/// think_answer, think_only or think_then_text (see FormatRule). Score and the part `format` are 1
-/// or 0; the ground truth is not read. Option prefix_open_think (false): the prompt ends with
-/// `<think>`.
+/// think_answer, think_only, think_then_text or think_graded (see FormatRule). Score and the part
+/// `format` are full_reward (1), or 0; think_graded gives partial_reward (0.2) for a response that
+/// has at least a think tag. The ground truth is not read. Option prefix_open_think (false): the
+/// prompt ends with `<think>`.
 class FormatVerifier final : public Verifier {
  public:
   std::string_view name() const override { return "format"; }

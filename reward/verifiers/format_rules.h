@@ -17,6 +17,9 @@ enum class FormatRule {
   kThinkOnly,
   /// Starts with "<think>"; both tags occur once and text follows (verifiers' think parser).
   kThinkThenText,
+  /// A think block, or several, with text inside, anywhere; tags in any case of letters and with
+  /// white space (torchforge's thinking reward).
+  kThinkGraded,
 };
 
 /// True if the response has the shape. Linear in its length.
@@ -25,5 +28,8 @@ enum class FormatRule {
 ///   so the response is checked as if it started with that.
 /// @throws std::invalid_argument for kAnswer.
 bool follows_format(FormatRule rule, std::string_view response, bool prefix_open_think);
+
+/// True if there is an opening or closing think tag as kThinkGraded reads them.
+bool has_think_tag(std::string_view response);
 
 }  // namespace moerl::reward

@@ -188,9 +188,10 @@ TEST_F(ScorerTest, RefusesBadRequestsAtOnce) {
     scorer.submit({1, "mathematics", {}, {}}, {}, nullptr);
     FAIL();
   } catch (const std::invalid_argument& error) {
-    EXPECT_STREQ(error.what(),
-                 "unknown verifier 'mathematics', expected one of: countdown, exact_match, format, "
-                 "gsm8k, hanging");
+    const std::string text = error.what();
+    EXPECT_TRUE(text.starts_with("unknown verifier 'mathematics', expected one of: ")) << text;
+    for (const auto& each : scorer.registry().list())
+      EXPECT_NE(text.find(each->name()), std::string::npos) << text;
   }
   EXPECT_THROW(scorer.submit({1, "countdown", {}, {{"x", "1"}}}, {}, nullptr),
                std::invalid_argument);
@@ -201,9 +202,10 @@ TEST_F(ScorerTest, RefusesBadRequestsAtOnce) {
 
 TEST(VerifierRegistryTest, RefusesATakenName) {
   auto registry = make_verifier_registry();
+  const size_t size = registry->list().size();
   EXPECT_THROW(registry->add(registry->get("gsm8k")), std::invalid_argument);
   EXPECT_THROW(registry->add(nullptr), std::invalid_argument);
-  EXPECT_EQ(registry->list().size(), 4u);
+  EXPECT_EQ(registry->list().size(), size);
 }
 
 TEST(VerdictTest, NamesEveryStatus) {

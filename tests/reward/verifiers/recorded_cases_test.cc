@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "reward/verifier_registry.h"
 #include "reward/verifiers/answer_text.h"
@@ -48,6 +49,92 @@ TEST_F(RecordedCasesTest, FormatRulesAgree) {
     ++num_checked;
   }
   EXPECT_GE(num_checked, 8);
+}
+
+/// A response that stands in `input` itself or as its `completion`.
+std::string response_of(const json& row) {
+  const json& input = row["input"];
+  return input.is_string() ? input.get<std::string>() : input.value("completion", "");
+}
+std::string number_text(double x) {
+  std::ostringstream out;
+  out << x;
+  return out.str();
+}
+
+TEST_F(RecordedCasesTest, ShapeRewardsAgree) {
+  for (const char* kind : {"tag_count", "reasoning_steps"})
+    for (const json& row : rows(kind))
+      EXPECT_NEAR(judge(kind, response_of(row), "", {}).score, row["expected"].get<double>(), 1e-3)
+          << row["id"];
+  for (const json& row : rows("think_graded")) {
+    const json& params = row["params"];
+    EXPECT_EQ(judge("format", response_of(row), "",
+                    {{"rule", "think_graded"},
+                     {"full_reward", number_text(params["full_reward"])},
+                     {"partial_reward", number_text(params["partial_reward"])}})
+                  .score,
+              row["expected"])
+        << row["id"];
+  }
+}
+
+TEST_F(RecordedCasesTest, RepetitionAgrees) {
+  for (const char* kind : {"repetition_penalty", "repetition_penalty_ids"}) {
+    for (const json& row : rows(kind)) {
+      const json& params = row["params"];
+      const bool by_ids = row["input"].is_array();
+      Sample sample;
+      if (by_ids)
+        sample.token_ids = row["input"].get<std::vector<int32_t>>();
+      else
+        sample.response = row["input"];
+      const Verdict verdict = make_verifier_registry()
+                                  ->get("repetition")
+                                  ->score(sample,
+                                          {{"ngram_size", number_text(params["ngram_size"])},
+                                           {"max_penalty", number_text(params["max_penalty"])},
+                                           {"unit", by_ids ? "token_ids" : "words"}},
+                                          {});
+      EXPECT_NEAR(verdict.score, row["expected"].get<double>(), 1e-4) << row["id"];
+    }
+  }
+}
+
+TEST_F(RecordedCasesTest, CosineAgrees) {
+  for (const json& row : rows("cosine_scaled")) {
+    const json& input = row["input"];
+    Options options;
+    for (const auto& [name, value] : row["params"].items())
+      if (value.is_number() && name != "abs_tol") options[name] = number_text(value);
+    Sample sample{.num_tokens = input["length"], .is_correct = input.value("correct", true)};
+    const Verdict verdict = make_verifier_registry()->get("cosine")->score(sample, options, {});
+    EXPECT_NEAR(verdict.score, row["expected"].get<double>(), 1e-3) << row["id"];
+  }
+}
+
+TEST_F(RecordedCasesTest, LanguagesAgree) {
+  for (const json& row : rows("language_binary"))
+    EXPECT_EQ(judge("language_consistency", row["input"], "",
+                    {{"target_language", row["params"]["target_language"]}})
+                  .score,
+              row["expected"])
+        << row["id"];
+}
+
+TEST_F(RecordedCasesTest, QuestionAnsweringAgrees) {
+  const auto gold = [](const json& row) {
+    const json& value = row["input"]["gold"];
+    return value.is_string() ? value.get<std::string>() : value.dump();
+  };
+  for (const json& row : rows("token_f1"))
+    EXPECT_NEAR(judge("qa", response_of(row), gold(row), {{"metric", "f1"}}).score,
+                row["expected"].get<double>(), 1e-3)
+        << row["id"];
+  for (const json& row : rows("qa_em_f1"))
+    EXPECT_NEAR(judge("qa", response_of(row), gold(row), {{"metric", "em_or_f1"}}).score,
+                row["expected"].get<double>(), 1e-3)
+        << row["id"];
 }
 
 TEST_F(RecordedCasesTest, CountdownAgrees) {
