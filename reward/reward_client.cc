@@ -32,6 +32,7 @@ struct Endpoint {
   std::unique_ptr<v1::RewardService::Stub> stub;
   uint64_t stream_id = 0;  // the stream that takes new items; 0: none is open
   int num_failures = 0;    // in a row
+  int64_t num_in_flight = 0;
   Clock::time_point retry_at{};
 };
 
@@ -40,7 +41,9 @@ struct OpenStream {
   std::shared_ptr<ScoreStreamClient> stream;
   size_t endpoint;
   std::unordered_set<uint64_t> items;  // sent on it, without a verdict
+  std::unordered_set<uint64_t> late;   // sent on it, and given up on
   Clock::time_point last_heard{};
+  std::string fault;  // what showed that the server is not to be believed; empty: nothing
 };
 
 /// An item without a verdict. It is in flight if stream_id is not 0, else it waits until `due`.
@@ -49,9 +52,10 @@ struct Pending {
   uint64_t caller_id;
   RewardClient::Callback callback;
   int num_attempts = 0;
+  int num_faults = 0;  // attempts that ended in a verdict that is none
   size_t last_endpoint = kNoServer;
   uint64_t stream_id = 0;
-  Clock::time_point sent_at{};
+  Clock::time_point submitted_at{}, sent_at{};
   Clock::time_point due{};  // of the timer
 };
 
@@ -61,6 +65,9 @@ struct Ending {
   std::exception_ptr error;
   Verdict verdict;
 };
+
+/// Attempts that may end in nonsense before the sample is given up as unscorable.
+constexpr int kMaxFaults = 2;
 
 void call(std::vector<Ending>& endings) {
   for (Ending& each : endings) each.callback(each.error, std::move(each.verdict));
@@ -94,10 +101,15 @@ class RewardClient::Core : public std::enable_shared_from_this<Core> {
   void set_timer(uint64_t id, Pending& pending, Clock::time_point due);
   void retry(uint64_t id, Pending& pending, std::exception_ptr error, std::vector<Ending>& endings);
   void end(uint64_t id, std::exception_ptr error, Verdict verdict, std::vector<Ending>& endings);
+  void forget_attempt(Pending& pending, uint64_t id);
   void expire(uint64_t id, Pending& pending, std::vector<Ending>& endings);
   void on_verdict(uint64_t stream_id, Verdict verdict);
+  void on_bad_verdict(uint64_t stream_id, uint64_t id, const std::string& reason);
+  void distrust(OpenStream& stream, uint64_t id);
   void on_stream_end(uint64_t stream_id, const StreamEnd& end);
   void run_timer();
+  /// How long an item waits in all while its server is busy with others.
+  Clock::duration patience() const { return 10 * milliseconds(config_.deadline_ms); }
 
   const RewardClientConfig config_;
   std::mutex mutex_;  // guards what follows
@@ -114,24 +126,31 @@ class RewardClient::Core : public std::enable_shared_from_this<Core> {
 };
 
 void RewardClient::Core::submit(ScoreItem item, Callback callback) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  if (is_stopping_) {
+    lock.unlock();
+    return callback(std::make_exception_ptr(Cancelled("reward client: shut down")), {});
+  }
   const uint64_t id = next_id_++;
   Pending& pending = pending_[id];
   pending.caller_id = item.id;
+  pending.submitted_at = Clock::now();
   pending.item = std::move(item);
   pending.item.id = id;
   pending.callback = std::move(callback);
   dispatch(id, pending);
 }
 
-/// The next server in turn that may be tried now, rather not `last`; else the one that may be
-/// tried first.
+/// Of the servers that may be tried now, rather not `last`, that with the fewest items in flight,
+/// the next in turn among equals; else the one that may be tried first.
 size_t RewardClient::Core::choose_endpoint(size_t last) const {
   const Clock::time_point now = Clock::now();
   size_t best = kNoServer;
   auto is_better = [&](size_t a, size_t b) {
     const auto wait = [&](size_t i) { return std::max(endpoints_[i].retry_at, now); };
-    return wait(a) != wait(b) ? wait(a) < wait(b) : (a != last && b == last);
+    if (wait(a) != wait(b)) return wait(a) < wait(b);
+    if ((a == last) != (b == last)) return b == last;
+    return endpoints_[a].num_in_flight < endpoints_[b].num_in_flight;
   };
   for (size_t i = 0; i < endpoints_.size(); ++i) {
     const size_t candidate = (next_endpoint_ + i) % endpoints_.size();
@@ -165,6 +184,7 @@ void RewardClient::Core::dispatch(uint64_t id, Pending& pending) {
   pending.sent_at = now;
   ++pending.num_attempts;
   streams_.at(pending.stream_id).items.insert(id);
+  ++endpoint.num_in_flight;
   set_timer(id, pending, now + milliseconds(config_.deadline_ms));
 }
 
@@ -173,6 +193,9 @@ uint64_t RewardClient::Core::open_stream(size_t index) {
   const auto self = shared_from_this();
   ScoreStreamClient::Events events;
   events.on_verdict = [self, id](Verdict verdict) { self->on_verdict(id, std::move(verdict)); };
+  events.on_bad_verdict = [self, id](uint64_t item, const std::string& reason) {
+    self->on_bad_verdict(id, item, reason);
+  };
   events.on_end = [self, id](StreamEnd end) { self->on_stream_end(id, end); };
   Endpoint& endpoint = endpoints_[index];
   // gRPC's own pauses between connects grow to minutes; the pauses here are the client's.
@@ -206,21 +229,70 @@ void RewardClient::Core::on_verdict(uint64_t stream_id, Verdict verdict) {
   std::vector<Ending> endings;
   {
     const std::lock_guard lock(mutex_);
-    const auto stream = streams_.find(stream_id);
-    if (stream != streams_.end()) {
-      stream->second.last_heard = Clock::now();
-      endpoints_[stream->second.endpoint].num_failures = 0;
-    }
-    // A late verdict of an earlier attempt is as good as any; one for an ended item is dropped.
+    const auto found = streams_.find(stream_id);
+    if (found == streams_.end()) return;
+    OpenStream& stream = found->second;
     const uint64_t id = verdict.id;
-    const auto it = pending_.find(id);
-    if (it != pending_.end()) {
-      const auto current = streams_.find(it->second.stream_id);
-      if (current != streams_.end()) current->second.items.erase(id);
+    if (stream.items.erase(id) > 0) {
+      --endpoints_[stream.endpoint].num_in_flight;
+    } else if (stream.late.erase(id) == 0) {
+      distrust(stream, id);
+      return;
+    }
+    if (!stream.fault.empty()) return;
+    stream.last_heard = Clock::now();
+    endpoints_[stream.endpoint].num_failures = 0;
+    // A late verdict of an earlier attempt is as good as any; one for an ended item is dropped.
+    if (const auto it = pending_.find(id); it != pending_.end()) {
+      forget_attempt(it->second, id);
       end(id, nullptr, std::move(verdict), endings);
     }
   }
   call(endings);
+}
+
+/// A server that answers what it was not asked cannot be believed in the rest either.
+void RewardClient::Core::distrust(OpenStream& stream, uint64_t id) {
+  stream.fault = concat("reward server ", endpoints_[stream.endpoint].address,
+                        ": a verdict has the id ", id, ", which was not asked for");
+  stream.stream->cancel();
+}
+
+/// Only the sample is to blame, or the server only for this one; another server may do better.
+void RewardClient::Core::on_bad_verdict(uint64_t stream_id, uint64_t id,
+                                        const std::string& reason) {
+  std::vector<Ending> endings;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = streams_.find(stream_id);
+    if (found == streams_.end()) return;
+    OpenStream& stream = found->second;
+    if (!stream.items.contains(id)) {
+      if (stream.late.erase(id) == 0) distrust(stream, id);
+      return;
+    }
+    Pending& pending = pending_.at(id);
+    forget_attempt(pending, id);
+    stream.late.erase(id);
+    Endpoint& endpoint = endpoints_[stream.endpoint];
+    endpoint.retry_at = Clock::now() + milliseconds(config_.backoff_ms);
+    if (++pending.num_faults > kMaxFaults)
+      end(id, nullptr, {.status = VerdictStatus::kInternalError, .detail = reason}, endings);
+    else
+      retry(id, pending, std::make_exception_ptr(RpcError(grpc::StatusCode::INTERNAL, reason)),
+            endings);
+  }
+  call(endings);
+}
+
+/// The item is no longer waited for on its stream.
+void RewardClient::Core::forget_attempt(Pending& pending, uint64_t id) {
+  const auto stream = streams_.find(pending.stream_id);
+  if (stream != streams_.end() && stream->second.items.erase(id) > 0) {
+    stream->second.late.insert(id);
+    --endpoints_[stream->second.endpoint].num_in_flight;
+  }
+  pending.stream_id = 0;
 }
 
 void RewardClient::Core::on_stream_end(uint64_t stream_id, const StreamEnd& stream_end) {
@@ -236,8 +308,15 @@ void RewardClient::Core::on_stream_end(uint64_t stream_id, const StreamEnd& stre
       endpoint.retry_at =
           Clock::now() + milliseconds(std::min<int64_t>(pause, config_.max_backoff_ms));
     }
+    endpoint.num_in_flight -= static_cast<int64_t>(stream.items.size());
+    const bool is_retryable = stream_end.is_retryable || !stream.fault.empty();
+    const std::exception_ptr error =
+        stream.fault.empty()
+            ? stream_end.error
+            : std::make_exception_ptr(RpcError(grpc::StatusCode::INTERNAL, stream.fault));
     for (uint64_t id : stream.items) {
       Pending& pending = pending_.at(id);
+      pending.stream_id = 0;
       if (stream_end.refused_id) {
         // The others are as good as never sent.
         if (*stream_end.refused_id == id) {
@@ -246,10 +325,13 @@ void RewardClient::Core::on_stream_end(uint64_t stream_id, const StreamEnd& stre
         }
         --pending.num_attempts;
       }
-      if (stream_end.is_retryable || stream_end.refused_id)
-        retry(id, pending, stream_end.error, endings);
+      // A full server is no failure: the item waits for it.
+      if (stream_end.is_busy && Clock::now() - pending.submitted_at < patience())
+        --pending.num_attempts;
+      if (is_retryable || stream_end.refused_id)
+        retry(id, pending, error, endings);
       else
-        end(id, stream_end.error, {}, endings);
+        end(id, error, {}, endings);
     }
   }
   call(endings);
@@ -262,11 +344,18 @@ void RewardClient::Core::on_stream_end(uint64_t stream_id, const StreamEnd& stre
 /// An attempt has had its time.
 void RewardClient::Core::expire(uint64_t id, Pending& pending, std::vector<Ending>& endings) {
   OpenStream& stream = streams_.at(pending.stream_id);
-  stream.items.erase(id);
+  const Clock::time_point now = Clock::now();
+  const Clock::time_point silent_until = stream.last_heard + milliseconds(config_.deadline_ms);
+  if (silent_until > now && now - pending.submitted_at < patience())
+    return set_timer(id, pending, silent_until);  // it answers others: the item is in its queue
   Endpoint& endpoint = endpoints_[stream.endpoint];
   // A server that has said nothing since is not slow but gone.
-  if (stream.last_heard < pending.sent_at) {
-    if (endpoint.stream_id == pending.stream_id) endpoint.stream_id = 0;
+  const bool is_silent = stream.last_heard < pending.sent_at;
+  const uint64_t stream_id = pending.stream_id;
+  forget_attempt(pending, id);
+  if (is_silent) {
+    if (endpoint.stream_id == stream_id) endpoint.stream_id = 0;
+    endpoint.retry_at = now + milliseconds(config_.max_backoff_ms);
     stream.stream->cancel();
   }
   retry(id, pending,

@@ -13,8 +13,8 @@
 namespace moerl::reward {
 
 struct RewardClientConfig {
-  /// Time that one attempt at one item has, connecting and the server's queue included, in
-  /// milliseconds; >= 1.
+  /// After how long a server that says nothing is given up on, in milliseconds; >= 1. While it
+  /// sends verdicts on other items, or says that it is full, an item waits ten times as long.
   int deadline_ms = 60'000;
   /// Further attempts after the first; >= 0.
   int retries = 8;
@@ -35,9 +35,11 @@ struct VerifierDescription {
   std::string name, description;
 };
 
-/// Sends samples to reward servers, one stream each, in turn. An item whose server is lost, late or
-/// full is sent again, preferably to another server: a verdict is a pure function of its item.
-/// Every item ends: at the latest (retries + 1) attempts and their pauses after it was submitted.
+/// Sends samples to reward servers, one stream each, to the one with the fewest in flight. An item
+/// whose server is lost, silent, full or answers nonsense is sent again, preferably to another
+/// server: a verdict is a pure function of its item. An item that is answered with nonsense three
+/// times ends as kInternalError. Every item ends: at the latest ten deadlines and (retries + 1)
+/// attempts with their pauses after it was submitted.
 /// Thread safety: all methods. The client must not be destroyed from a callback.
 class RewardClient {
  public:

@@ -1,5 +1,7 @@
 #include "reward/reward_convert.h"
 
+#include <cmath>
+
 #include "common/check.h"
 #include "reward/utf8.h"
 
@@ -24,12 +26,27 @@ void to_proto(const ScoreItem& item, v1::ScoreItem* out) {
   out->set_prompt(to_valid_utf8(item.sample.prompt));
   for (const auto& [name, value] : item.options)
     (*out->mutable_options())[to_valid_utf8(name)] = to_valid_utf8(value);
+  if (item.sample.num_tokens >= 0) out->set_num_tokens(item.sample.num_tokens);
+  out->mutable_token_ids()->Add(item.sample.token_ids.begin(), item.sample.token_ids.end());
+  if (item.sample.is_correct) out->set_is_correct(*item.sample.is_correct);
+  for (const GroupMember& member : item.sample.group) {
+    v1::GroupMember* each = out->add_group();
+    if (member.num_tokens >= 0) each->set_num_tokens(member.num_tokens);
+    each->set_num_characters(member.num_characters);
+    each->set_is_correct(member.is_correct);
+  }
 }
 
 ScoreItem from_proto(const v1::ScoreItem& item) {
   ScoreItem out{item.id(), item.verifier(), {}, {item.options().begin(), item.options().end()}};
   out.sample = {item.response(), item.ground_truth(), item.extra_info_json(), item.data_source(),
                 item.prompt()};
+  if (item.has_num_tokens()) out.sample.num_tokens = item.num_tokens();
+  out.sample.token_ids.assign(item.token_ids().begin(), item.token_ids().end());
+  if (item.has_is_correct()) out.sample.is_correct = item.is_correct();
+  for (const v1::GroupMember& member : item.group())
+    out.sample.group.push_back({member.has_num_tokens() ? member.num_tokens() : -1,
+                                member.num_characters(), member.is_correct()});
   return out;
 }
 
@@ -48,6 +65,11 @@ Verdict from_proto(const v1::Verdict& verdict) {
             status <= static_cast<int>(kVerdictStatuses.back()),
         "verdict of item ", verdict.id(), ": status is ", status, ", expected 1 to ",
         static_cast<int>(kVerdictStatuses.back()));
+  check(std::isfinite(verdict.score()), "verdict of item ", verdict.id(), ": the score is ",
+        verdict.score(), ", expected a finite number");
+  for (const auto& [name, value] : verdict.parts())
+    check(std::isfinite(value), "verdict of item ", verdict.id(), ": part ", name, " is ", value,
+          ", expected a finite number");
   return {verdict.id(),
           verdict.score(),
           static_cast<VerdictStatus>(status),

@@ -13,7 +13,8 @@ void to_proto(const ScoreItem& item, v1::ScoreItem* out);
 void to_proto(const Verdict& verdict, v1::Verdict* out);
 
 ScoreItem from_proto(const v1::ScoreItem& item);
-/// @throws std::invalid_argument if the status is not one that this build knows.
+/// @throws std::invalid_argument if the status is not one that this build knows, or a number is not
+///   finite.
 Verdict from_proto(const v1::Verdict& verdict);
 
 }  // namespace moerl::reward

@@ -67,18 +67,18 @@ class Stream final : public ScoreStreamClient,
   void OnReadDone(bool ok) override {
     if (ok) {
       std::optional<Verdict> verdict;
+      std::string reason;
       try {
         verdict = from_proto(verdict_);
       } catch (const std::invalid_argument& error) {
-        const std::lock_guard lock(mutex_);
-        bad_verdict_ = error.what();
+        reason = error.what();
       }
-      if (verdict) {
+      if (verdict)
         events_.on_verdict(std::move(*verdict));
-        StartRead(&verdict_);
-        return;
-      }
-      cancel();
+      else
+        events_.on_bad_verdict(verdict_.id(), concat("reward server ", server_, ": ", reason));
+      StartRead(&verdict_);
+      return;
     }
     {
       const std::lock_guard lock(mutex_);
@@ -99,15 +99,14 @@ class Stream final : public ScoreStreamClient,
     const std::shared_ptr<Stream> keep_alive = std::move(self_);
     const std::string what = concat("reward server ", server_, ": ScoreStream");
     StreamEnd end;
-    if (!bad_verdict_.empty()) {
-      end.error = to_exception({grpc::StatusCode::INTERNAL, bad_verdict_}, what);
-    } else if (status.ok()) {
+    if (status.ok()) {
       end.error =
           to_exception({grpc::StatusCode::UNAVAILABLE, "the server closed the stream"}, what);
       end.is_retryable = true;
     } else {
       end.error = to_exception(status, what);
       end.is_retryable = is_retryable(status.error_code());
+      end.is_busy = status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED;
       if (status.error_code() == grpc::StatusCode::INVALID_ARGUMENT) end.refused_id = refused_id();
     }
     {
@@ -145,7 +144,6 @@ class Stream final : public ScoreStreamClient,
   std::unique_ptr<grpc::ClientContext> context_ = std::make_unique<grpc::ClientContext>();
   std::deque<v1::ScoreItem> items_;  // to be written; a deque keeps the front in place
   bool is_writing_ = false, is_over_ = false;
-  std::string bad_verdict_;
 };
 
 }  // namespace

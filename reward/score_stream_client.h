@@ -17,6 +17,8 @@ struct StreamEnd {
   std::exception_ptr error;
   /// True if the items that have no verdict may be sent again, here or elsewhere.
   bool is_retryable = false;
+  /// True if the server was full (RESOURCE_EXHAUSTED).
+  bool is_busy = false;
   /// The one item that the server refused, if it named one.
   std::optional<uint64_t> refused_id;
 };
@@ -26,6 +28,8 @@ class ScoreStreamClient {
  public:
   struct Events {
     std::function<void(Verdict verdict)> on_verdict;
+    /// A verdict that is none, such as one with a score of NaN, in place of on_verdict.
+    std::function<void(uint64_t id, std::string reason)> on_bad_verdict;
     /// The last event; called exactly once. The call holds no channel any more.
     std::function<void(StreamEnd end)> on_end;
   };

@@ -11,6 +11,7 @@
 #include "reward/reward_service.h"
 #include "reward/utf8.h"
 #include "tests/reward/test_verifiers.h"
+#include "tests/testing/garbage_reward_server.h"
 
 namespace moerl::reward {
 namespace {
@@ -49,7 +50,7 @@ struct Answer {
   }
 };
 
-class RewardWireTest : public testing::Test {
+class RewardWireTest : public ::testing::Test {
  protected:
   void TearDown() override { hanging_->release(); }
   std::shared_ptr<HangingVerifier> hanging_ = std::make_shared<HangingVerifier>();
@@ -66,7 +67,10 @@ v1::ScoreItem proto_item(const ScoreItem& item) {
 }
 
 TEST(RewardConvertTest, KeepsEveryField) {
-  const ScoreItem item{7, "v", {"r", "g", "{}", "d", "p"}, {{"a", "1"}, {"b", "2"}}};
+  const ScoreItem item{7,
+                       "v",
+                       {"r", "g", "{}", "d", "p", 4, {5, 6}, false, {{1, 2, true}, {-1, 3, false}}},
+                       {{"a", "1"}, {"b", "2"}}};
   const ScoreItem back = from_proto(proto_item(item));
   EXPECT_EQ(back.id, 7u);
   EXPECT_EQ(back.verifier, "v");
@@ -75,6 +79,10 @@ TEST(RewardConvertTest, KeepsEveryField) {
   EXPECT_EQ(back.sample.extra_info_json, "{}");
   EXPECT_EQ(back.sample.data_source, "d");
   EXPECT_EQ(back.sample.prompt, "p");
+  EXPECT_EQ(back.sample.num_tokens, 4);
+  EXPECT_EQ(back.sample.token_ids, item.sample.token_ids);
+  EXPECT_EQ(back.sample.is_correct, false);
+  EXPECT_EQ(back.sample.group, item.sample.group);
   EXPECT_EQ(back.options, item.options);
   for (VerdictStatus status : kVerdictStatuses) {
     const Verdict verdict{3, 0.5, status, "e", {{"accuracy", 1}}, "why"};
@@ -184,8 +192,9 @@ TEST_F(RewardWireTest, ListsVerifiersAndReportsHealth) {
     names.push_back(each.name);
     EXPECT_FALSE(each.description.empty());
   }
-  EXPECT_EQ(names,
-            (std::vector<std::string>{"countdown", "exact_match", "format", "gsm8k", "hanging"}));
+  std::vector<std::string> registered;
+  for (const auto& each : host.scorer.registry().list()) registered.emplace_back(each->name());
+  EXPECT_EQ(names, registered);
 
   // HealthCheckRequest{} is empty; HealthCheckResponse{status: SERVING} is field 1, varint 1.
   grpc::GenericStub stub(rpc::connect(host.address()));
@@ -314,7 +323,7 @@ TEST_F(RewardWireTest, FailsOverToAServerThatLives) {
   for (const Verdict& verdict : client.score_batch(std::move(items)))
     EXPECT_EQ(verdict.status, VerdictStatus::kCorrect);
   EXPECT_EQ(alive.scorer.stats().num_scored, 50u);
-  EXPECT_EQ(client.list_verifiers().size(), 5u);
+  EXPECT_EQ(client.list_verifiers().size(), alive.scorer.registry().list().size());
 }
 
 TEST_F(RewardWireTest, NamesTheServerThatIsGone) {
@@ -354,6 +363,46 @@ TEST_F(RewardWireTest, ADestroyedClientEndsItsItems) {
   }
   EXPECT_THROW(answer.future.get(), Cancelled);
   hanging_->release();
+}
+
+TEST_F(RewardWireTest, AnotherServerMakesUpForOneThatAnswersNonsense) {
+  using moerl::testing::Garbage;
+  for (Garbage garbage : {Garbage::kUnknownIds, Garbage::kNan, Garbage::kNoStatus, Garbage::kTooFew,
+                          Garbage::kSilent}) {
+    moerl::testing::GarbageRewardServer bad(garbage);
+    Host good(hanging_, {.num_threads = 1});
+    RewardClient client({bad.address(), good.address()},
+                        {.deadline_ms = garbage == Garbage::kSilent ? 300 : kSoonMs,
+                         .backoff_ms = 5,
+                         .max_backoff_ms = 50});
+    std::vector<ScoreItem> items;
+    for (uint64_t i = 0; i < 100; ++i)
+      items.push_back(countdown_item(i, i % 2 == 0 ? "(1+2)*3" : "1+2+3"));
+    const std::vector<Verdict> verdicts = client.score_batch(std::move(items));
+    for (uint64_t i = 0; i < 100; ++i)
+      EXPECT_EQ(verdicts[i].score, i % 2 == 0 ? 1.1 : 0.1) << static_cast<int>(garbage);
+    EXPECT_GE(bad.num_items(), 1);
+  }
+}
+
+TEST_F(RewardWireTest, ASampleThatOnlyEarnsNonsenseIsUnscorable) {
+  moerl::testing::GarbageRewardServer bad(moerl::testing::Garbage::kNan);
+  RewardClient client({bad.address()}, {.backoff_ms = 1, .max_backoff_ms = 2});
+  for (const Verdict& verdict :
+       client.score_batch({countdown_item(7, "1"), countdown_item(8, "2")})) {
+    EXPECT_EQ(verdict.status, VerdictStatus::kInternalError);
+    EXPECT_NE(verdict.detail.find(bad.address()), std::string::npos) << verdict.detail;
+    EXPECT_NE(verdict.detail.find("the score is nan"), std::string::npos) << verdict.detail;
+  }
+}
+
+TEST_F(RewardWireTest, AServerThatIsFullIsWaitedForWithoutSpendingAttempts) {
+  Host host(hanging_, {.num_threads = 1, .queue_capacity = 1});
+  RewardClient client({host.address()}, {.retries = 0, .backoff_ms = 1, .max_backoff_ms = 2});
+  std::vector<ScoreItem> items;
+  for (uint64_t i = 0; i < 20; ++i) items.push_back(countdown_item(i, "(1+2)*3"));
+  for (const Verdict& verdict : client.score_batch(std::move(items)))
+    EXPECT_EQ(verdict.status, VerdictStatus::kCorrect);
 }
 
 TEST(RewardClientTest, RefusesABadConfig) {
