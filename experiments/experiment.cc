@@ -6,6 +6,7 @@
 #include "common/rng.h"
 #include "experiments/evaluation/evaluator.h"
 #include "experiments/report.h"
+#include "experiments/reward_settings.h"
 #include "experiments/stages/grpo_metrics.h"
 #include "experiments/stages/stage.h"
 #include "policy/weights_io.h"
@@ -53,11 +54,15 @@ Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int
   metrics_ = std::make_unique<MetricsLog>(directory_.path(), logged_until);
   if (recipe_.trainer.log_samples)
     samples_ = std::make_unique<SampleStore>(directory_.path() / "samples.sqlite", logged_until);
-  fleet_ = std::make_unique<Fleet>(recipe_, ctx_, *policy_);
+  const std::shared_ptr<reward::VerifierRegistry> verifiers =
+      make_registry(recipe_.reward.plugins, recipe_.directory);
+  check_rewards(recipe_, task_, *verifiers);
+  fleet_ = std::make_unique<Fleet>(recipe_, ctx_, *policy_, verifiers);
   generator_ = std::make_unique<Generator>(
       fleet_->workers(), fleet_->rewards(), tokenizer_.tokenizer,
-      recipe_.reward.verifier.empty() ? task_.verifier : recipe_.reward.verifier,
-      recipe_.reward.options, [this] { fleet_->publish(*policy_, state_.policy_version); });
+      make_reward_plan(recipe_.reward, task_.verifier),
+      [this](const reward::RewardParts& parts) { return needs_of(recipe_.reward, parts); },
+      [this] { fleet_->publish(*policy_, state_.policy_version); });
 }
 
 Experiment::~Experiment() = default;
@@ -163,6 +168,7 @@ void Experiment::evaluate(const std::string& stage, std::map<std::string, double
                         progress_.update(concat("evaluating ", done, "/", total));
                       });
   metrics.merge(validation_metrics(groups));
+  generator_->take_reward_metrics();  // a training step's metrics are of its own completions
   metrics["timing_s/testing"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (const auto& [name, value] : metrics) {

@@ -42,6 +42,8 @@ class Experiment {
   std::vector<int32_t> encode_prompt(const PromptRow& row) const;
   /// The generator, with the workers holding the policy's present weights.
   Generator& generator();
+  /// What the calls of each verifier took since the last step; see Generator.
+  std::map<std::string, double> take_reward_metrics() { return generator_->take_reward_metrics(); }
   /// Folder of the reference policy if the run resumed inside a stage that keeps one; else empty.
   const std::filesystem::path& resumed_reference() const { return resumed_reference_; }
 

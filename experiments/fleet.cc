@@ -23,10 +23,10 @@ int milliseconds(double seconds) { return static_cast<int>(seconds * 1000); }
 
 /// The reward service of a run that names no address.
 struct EmbeddedReward {
-  explicit EmbeddedReward(const RewardSettings& settings)
-      : scorer(reward::make_verifier_registry(),
-               {.num_threads = static_cast<int>(settings.num_workers),
-                .deadline_ms = milliseconds(settings.timeout_s)}),
+  EmbeddedReward(const RewardSettings& settings,
+                 std::shared_ptr<const reward::VerifierRegistry> verifiers)
+      : scorer(std::move(verifiers), {.num_threads = static_cast<int>(settings.num_workers),
+                                      .deadline_ms = milliseconds(settings.timeout_s)}),
         service(scorer),
         server({&service}, "") {}
   reward::Scorer scorer;
@@ -105,7 +105,8 @@ EngineConfig engine_config(const RolloutSettings& settings) {
   return config;
 }
 
-Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy)
+Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,
+             std::shared_ptr<const reward::VerifierRegistry> verifiers)
     : embedded_(std::make_unique<Embedded>()), timeout_s_(recipe.rollout.timeout_s) {
   WorkerPoolConfig pool_config;
   pool_config.call_timeout_s = timeout_s_;
@@ -135,10 +136,12 @@ Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy)
   for (const std::string& address : recipe.reward.addresses)
     rewards.push_back({address, rpc::connect(address)});
   if (rewards.empty()) {
-    embedded_->reward = std::make_unique<EmbeddedReward>(recipe.reward);
+    embedded_->reward = std::make_unique<EmbeddedReward>(recipe.reward, std::move(verifiers));
     rewards.push_back({"embedded reward service", embedded_->reward->server.in_process_channel()});
   }
-  rewards_ = std::make_unique<reward::RewardClient>(std::move(rewards));
+  rewards_ = std::make_unique<reward::RewardClient>(
+      std::move(rewards),
+      reward::RewardClientConfig{.deadline_ms = milliseconds(recipe.reward.call_timeout_s)});
 }
 
 Fleet::~Fleet() {

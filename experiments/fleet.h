@@ -5,6 +5,7 @@
 #include "experiments/recipe.h"
 #include "policy/transformer.h"
 #include "reward/reward_client.h"
+#include "reward/verifier_registry.h"
 #include "rollout/engine.h"
 #include "rollout/worker_pool.h"
 
@@ -17,7 +18,9 @@ EngineConfig engine_config(const RolloutSettings& settings);
 /// gRPC.
 class Fleet {
  public:
-  Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy);
+  /// @param verifiers  of the embedded reward service.
+  Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,
+        std::shared_ptr<const reward::VerifierRegistry> verifiers);
   ~Fleet();
 
   WorkerPool& workers() { return *workers_; }

@@ -18,7 +18,7 @@ namespace {
 class VerdictCollector {
  public:
   explicit VerdictCollector(int64_t expected, const Generator::OnProgress& on_progress)
-      : verdicts_(static_cast<size_t>(expected)), on_progress_(on_progress) {}
+      : verdicts_(static_cast<size_t>(expected)), on_progress_(&on_progress) {}
 
   void put(size_t index, std::exception_ptr error, reward::Verdict verdict) {
     int64_t done = 0;
@@ -29,7 +29,8 @@ class VerdictCollector {
       done = ++done_;
       // Under the lock: once the waiter has seen the last one, this object may be gone.
       changed_.notify_all();
-      if (on_progress_) on_progress_(done, static_cast<int64_t>(verdicts_.size()));
+      if (on_progress_ && *on_progress_)
+        (*on_progress_)(done, static_cast<int64_t>(verdicts_.size()));
     }
   }
   /// Blocks until `count` verdicts are there. The reward client ends every item within its
@@ -37,6 +38,11 @@ class VerdictCollector {
   void wait(int64_t count) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return done_ >= count; });
+  }
+  /// Nobody waits any more: the progress function is not called again.
+  void abandon() {
+    std::lock_guard lock(mutex_);
+    on_progress_ = nullptr;
   }
   std::vector<reward::Verdict> take() {
     std::lock_guard lock(mutex_);
@@ -50,7 +56,7 @@ class VerdictCollector {
   std::vector<reward::Verdict> verdicts_;
   std::exception_ptr error_;
   int64_t done_ = 0;
-  const Generator::OnProgress& on_progress_;
+  const Generator::OnProgress* on_progress_;
 };
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -98,7 +104,27 @@ std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_
   }
   const int64_t total = static_cast<int64_t>(prompts.size()) * group_size;
   auto collector = std::make_shared<VerdictCollector>(total, on_progress);
-  int64_t submitted = 0;
+  std::vector<std::shared_ptr<reward::GroupScoring>> scorings;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const PromptRow& row = *prompts[i].row;
+    const auto parts =
+        std::shared_ptr<const reward::RewardParts>(plan_, &plan_->parts_for(row.data_source));
+    scorings.push_back(std::make_shared<reward::GroupScoring>(
+        parts, needs_of_(*parts),
+        reward::Sample{.ground_truth = row.ground_truth,
+                       .extra_info_json = row.extra_info_json,
+                       .data_source = row.data_source,
+                       .prompt = row.prompt},
+        static_cast<size_t>(group_size),
+        [&rewards = rewards_](reward::ScoreItem item, reward::RewardClient::Callback done) {
+          rewards.submit(std::move(item), std::move(done));
+        },
+        statistics_,
+        [collector, begin = i * static_cast<size_t>(group_size)](
+            size_t index, std::exception_ptr error, reward::Verdict verdict) {
+          collector->put(begin + index, error, std::move(verdict));
+        }));
+  }
   std::vector<bool> is_submitted(static_cast<size_t>(total));
   const auto score = [&](const Completion& completion) {
     const size_t prompt = index_of.at(completion.prompt_id);
@@ -106,18 +132,8 @@ std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_
         prompt * static_cast<size_t>(group_size) + static_cast<size_t>(completion.sample_index);
     if (is_submitted[index]) return;  // the same completion once more, after workers were lost
     is_submitted[index] = true;
-    const PromptRow& row = *prompts[prompt].row;
-    reward::ScoreItem item;
-    item.id = index;
-    item.verifier = verifier_;
-    item.options = options_;
-    item.sample = {text_of(completion, sampling), row.ground_truth, row.extra_info_json,
-                   row.data_source, row.prompt};
-    ++submitted;
-    rewards_.submit(std::move(item),
-                    [collector, index](std::exception_ptr error, reward::Verdict verdict) {
-                      collector->put(index, error, std::move(verdict));
-                    });
+    scorings[prompt]->add(static_cast<size_t>(completion.sample_index),
+                          text_of(completion, sampling), completion.token_ids);
   };
 
   std::vector<Completion> completions;
@@ -129,8 +145,8 @@ std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_
                             .policy_version = policy_version},
                            score);
   } catch (...) {
-    // Callbacks still to come refer to this frame's progress function.
-    collector->wait(submitted);
+    // Verdicts may still come, also of groups that will never be whole.
+    collector->abandon();
     throw;
   }
   const double generate_s = seconds_since(start);

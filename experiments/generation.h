@@ -1,10 +1,13 @@
 #pragma once
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "experiments/tasks/task.h"
 #include "policy/tokenizer.h"
+#include "reward/composite/group_scoring.h"
 #include "reward/reward_client.h"
 #include "rollout/worker_pool.h"
 
@@ -39,20 +42,21 @@ struct GenerationTimes {
 /// Samples and scores: each completion goes to the reward service as soon as it has finished.
 class Generator {
  public:
+  using NeedsOf = std::function<std::vector<reward::SampleNeeds>(const reward::RewardParts&)>;
   /// Called with (completions scored, completions in all), from any thread.
   using OnProgress = std::function<void(int64_t done, int64_t total)>;
 
-  /// @param verifier, options  sent with every sample.
+  /// @param plan, needs_of  what a row earns, and what each part must be told.
   /// @param restore_workers  called when no worker is left that holds the policy version; what is
   ///   missing is then asked for again, at most twice. Throws if it cannot help. Null: give up.
   Generator(WorkerPool& workers, reward::RewardClient& rewards, const policy::Tokenizer& tokenizer,
-            std::string verifier, reward::Options options,
+            reward::RewardPlan plan, NeedsOf needs_of,
             std::function<void()> restore_workers = nullptr)
       : workers_(workers),
         rewards_(rewards),
         tokenizer_(tokenizer),
-        verifier_(std::move(verifier)),
-        options_(std::move(options)),
+        plan_(std::make_shared<const reward::RewardPlan>(std::move(plan))),
+        needs_of_(std::move(needs_of)),
         restore_workers_(std::move(restore_workers)) {}
 
   /// @return one group for each prompt, in their order. A pure function of the arguments and the
@@ -63,6 +67,9 @@ class Generator {
                                int64_t policy_version, const OnProgress& on_progress,
                                GenerationTimes* times = nullptr);
 
+  /// What the calls of each verifier took since this was last asked; see VerifierStatistics.
+  std::map<std::string, double> take_reward_metrics() { return statistics_->take_metrics(); }
+
  private:
   std::string text_of(const Completion& completion, const SamplingParams& sampling) const;
   std::vector<Completion> generate(const GenerateRequest& request,
@@ -71,8 +78,10 @@ class Generator {
   WorkerPool& workers_;
   reward::RewardClient& rewards_;
   const policy::Tokenizer& tokenizer_;
-  std::string verifier_;
-  reward::Options options_;
+  std::shared_ptr<const reward::RewardPlan> plan_;
+  NeedsOf needs_of_;
+  std::shared_ptr<reward::VerifierStatistics> statistics_ =
+      std::make_shared<reward::VerifierStatistics>();
   std::function<void()> restore_workers_;
 };
 

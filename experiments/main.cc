@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   moerl::cli::add_serve(app);
   moerl::cli::add_doctor(app);
   moerl::cli::add_bench(app);
+  moerl::cli::add_plugin_host(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -7,9 +7,9 @@
 
 #include "common/check.h"
 #include "experiments/model_source.h"
+#include "experiments/reward_settings.h"
 #include "experiments/stages/stage.h"
 #include "policy/kv_cache.h"
-#include "reward/verifier_registry.h"
 
 namespace moerl {
 namespace {
@@ -118,10 +118,8 @@ CheckedRecipe check_recipe(const Recipe& recipe) {
       [&] { task = load_task(recipe.task, recipe.directory, static_cast<uint64_t>(recipe.seed)); });
   attempt([&] { model = load_model_config(recipe); });
   attempt([&] {
-    const std::string& verifier =
-        recipe.reward.verifier.empty() ? task.verifier : recipe.reward.verifier;
-    if (!verifier.empty() && recipe.reward.addresses.empty())
-      reward::make_verifier_registry()->get(verifier)->check_options(recipe.reward.options);
+    if (!task.train.empty())
+      check_rewards(recipe, task, *make_registry(recipe.reward.plugins, recipe.directory));
   });
   if (task.train.empty()) checked.problems.emplace_back("the task has no training rows");
   for (const StageConfig& stage : recipe.stages)

@@ -25,13 +25,52 @@ static void visit_fields(FieldVisitor& v, RolloutSettings& c) {
   v.field("timeout_s", c.timeout_s, kPositive);
 }
 
+static void visit_fields(FieldVisitor& v, RewardPartSettings& c) {
+  v.field("name", c.name);
+  v.field("verifier", c.verifier);
+  v.field("options", c.options);
+  v.field("weight", c.weight);
+  v.choice("gate", c.gate, {"always", "answered", "correct"});
+  v.field("required", c.required);
+  v.field("score_by_status", c.score_by_status);
+  v.choice("needs", c.needs, {"", "completion", "correctness", "group"});
+  v.require(!c.verifier.empty(), "a reward part needs a verifier");
+}
+
+static void visit_fields(FieldVisitor& v, RewardRoute& c) {
+  v.field("data_sources", c.data_sources);
+  v.list("parts", c.parts);
+  v.require(!c.data_sources.empty() && !c.parts.empty(),
+            "a reward route needs data_sources and parts");
+}
+
+static void visit_fields(FieldVisitor& v, RewardPlugin& c) {
+  v.field("name", c.name);
+  v.field("python", c.python);
+  v.field("library", c.library);
+  v.field("command", c.command);
+  v.require(!c.name.empty() && !c.python.empty() + !c.library.empty() + !c.command.empty() == 1,
+            "a reward plug-in needs a name and exactly one of python, library and command");
+}
+
 static void visit_fields(FieldVisitor& v, RewardSettings& c) {
   v.field("addresses", c.addresses);
   v.field("verifier", c.verifier);
   v.field("options", c.options);
+  v.field("score_by_status", c.score_by_status);
+  v.list("parts", c.parts);
+  v.list("routes", c.routes);
+  v.list("plugins", c.plugins);
+  v.field("call_timeout_s", c.call_timeout_s, {0.001, 1e6});
   v.field("num_workers", c.num_workers, {1, 256});
   v.field("timeout_s", c.timeout_s, kPositive);
   v.field("max_unscorable", c.max_unscorable, kUnit);
+  v.require(
+      c.parts.empty() || (c.verifier.empty() && c.options.empty() && c.score_by_status.empty()),
+      "either parts or one verifier with its options and score_by_status");
+  v.require(c.plugins.empty() || c.addresses.empty(),
+            "plugins run in the embedded service; give them to `moerl serve reward` instead of "
+            "naming addresses here");
 }
 
 static void visit_fields(FieldVisitor& v, SamplingSettings& c) {

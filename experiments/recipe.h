@@ -32,13 +32,45 @@ struct RolloutSettings {
   double timeout_s = 600;             ///< deadline of one generation call
 };
 
-/// Scoring of completions.
+/// One term of a reward; see reward::RewardPart.
+struct RewardPartSettings {
+  std::string name;                            ///< in metrics and samples; empty: the verifier's
+  std::string verifier;                        ///< of the reward service
+  std::map<std::string, std::string> options;  ///< of the verifier
+  double weight = 1;
+  std::string gate = "always";  ///< when it counts: always, answered or correct
+  bool required = true;         ///< false: a sample that it cannot score keeps its other parts
+  std::map<std::string, std::string> score_by_status;  ///< {correct: 1, incorrect: -1}
+  std::string needs;  ///< what the verifier must be told: completion, correctness or group; empty:
+                      ///< what it says, or completion if it is not built in
+};
+
+/// The reward of some data sources.
+struct RewardRoute {
+  std::vector<std::string> data_sources;
+  std::vector<RewardPartSettings> parts;
+};
+
+/// A verifier of the user's in the embedded reward service; see reward/plugins/README.md.
+struct RewardPlugin {
+  std::string name;     ///< of the verifier
+  std::string python;   ///< file.py or file.py:function, relative to the recipe
+  std::string library;  ///< shared library with the functions of moerl_reward.h, likewise
+  std::string command;  ///< program that answers JSON lines, and its arguments
+};
+
+/// Scoring of completions. Either one verifier, or the weighted sum of several parts.
 struct RewardSettings {
   std::vector<std::string>
       addresses;         ///< host:port of `moerl serve reward` processes; empty: embedded
   std::string verifier;  ///< empty: the task's own
-  std::map<std::string, std::string> options;  ///< of the verifier
-  int64_t num_workers = 1;                     ///< scoring threads of the embedded service
+  std::map<std::string, std::string> options;          ///< of the verifier
+  std::map<std::string, std::string> score_by_status;  ///< {correct: 1, incorrect: -1}
+  std::vector<RewardPartSettings> parts;               ///< instead of one verifier
+  std::vector<RewardRoute> routes;  ///< for some data sources, instead of the above
+  std::vector<RewardPlugin> plugins;
+  double call_timeout_s = 60;    ///< a silent server is given up on after this
+  int64_t num_workers = 1;       ///< scoring threads of the embedded service
   double timeout_s = 10;         ///< after which a verifier is cut and the sample counts as wrong
   double max_unscorable = 0.05;  ///< larger share of samples that cannot be scored: the run stops
 };
@@ -66,7 +98,7 @@ struct FilterGroups {
 /// One stage of the recipe; `type` decides which of the parts are used.
 struct StageConfig {
   std::string name;
-  std::string type;  ///< sft or grpo
+  std::string type;                             ///< sft or grpo
   std::optional<int64_t> save_freq, test_freq;  ///< in place of the trainer's, for this stage
   // sft
   SftConfig sft;

@@ -38,12 +38,16 @@ struct Scorer::Job {
 
 // Shared by the scorer, its threads and its watchdog: a thread that hangs may outlive the scorer.
 struct Scorer::State : std::enable_shared_from_this<Scorer::State> {
-  /// One sample in work.
+  /// Samples in work on one thread; several only for a verifier that takes batches.
   struct Run {
-    Job job;
+    std::vector<Job> jobs;
     Clock::time_point deadline;
     std::stop_source stop;
-    bool is_over = false;  // someone has taken job.done; guarded by `mutex`
+    bool is_over = false;  // someone ends the jobs; guarded by `mutex`
+  };
+  struct End {
+    std::exception_ptr error;
+    Verdict verdict;
   };
 
   explicit State(const ScorerConfig& c) : config(c) {}
@@ -54,8 +58,9 @@ struct Scorer::State : std::enable_shared_from_this<Scorer::State> {
   void work();
   void watch();
   void shut_down();
-  std::pair<std::exception_ptr, Verdict> judge(const Run& run) const;
-  Verdict timeout_verdict(const Run& run) const;
+  std::shared_ptr<Run> take_run();
+  std::vector<End> judge(const Run& run) const;
+  Verdict timeout_verdict(const Job& job) const;
   void count(const Verdict& verdict);
   std::vector<Job> take_queue();
   std::exception_ptr too_many_hang() const;
@@ -114,30 +119,67 @@ void Scorer::State::count(const Verdict& verdict) {
   stats.num_internal_errors += verdict.status == VerdictStatus::kInternalError;
 }
 
-Verdict Scorer::State::timeout_verdict(const Run& run) const {
+Verdict Scorer::State::timeout_verdict(const Job& job) const {
   Verdict verdict = make_failure(
-      *run.job.verifier, VerdictStatus::kTimeout,
-      concat("verifier '", run.job.verifier->name(), "' was cut at ", config.deadline_ms, " ms"));
-  verdict.id = run.job.item.id;
+      *job.verifier, VerdictStatus::kTimeout,
+      concat("verifier '", job.verifier->name(), "' was cut at ", config.deadline_ms, " ms"));
+  verdict.id = job.item.id;
   return verdict;
 }
 
-std::pair<std::exception_ptr, Verdict> Scorer::State::judge(const Run& run) const {
-  const Job& job = run.job;
-  Verdict verdict;
+std::vector<Scorer::State::End> Scorer::State::judge(const Run& run) const {
+  const Job& first = run.jobs.front();
+  const WorkBudget budget(run.deadline, run.stop.get_token());
+  std::vector<Verdict> verdicts;
+  const auto all_fail = [&](const char* reason) {
+    verdicts.assign(run.jobs.size(),
+                    make_failure(*first.verifier, VerdictStatus::kInternalError, reason));
+  };
   try {
-    verdict = job.verifier->score(job.item.sample, job.item.options,
-                                  WorkBudget(run.deadline, run.stop.get_token()));
+    if (run.jobs.size() == 1) {
+      verdicts.push_back(first.verifier->score(first.item.sample, first.item.options, budget));
+    } else {
+      std::vector<const Sample*> samples;
+      for (const Job& job : run.jobs) samples.push_back(&job.item.sample);
+      verdicts = first.verifier->score_batch(samples, first.item.options, budget);
+      check(verdicts.size() == samples.size(), "verifier '", first.verifier->name(), "' gave ",
+            verdicts.size(), " verdicts on ", samples.size(), " samples");
+    }
   } catch (const WorkBudgetSpent&) {
-    if (Clock::now() < run.deadline) return {cancelled("scorer: shut down"), {}};
-    return {nullptr, timeout_verdict(run)};
+    std::vector<End> ends;
+    for (const Job& job : run.jobs) {
+      if (Clock::now() < run.deadline)
+        ends.push_back({cancelled("scorer: shut down"), {}});
+      else
+        ends.push_back({nullptr, timeout_verdict(job)});
+    }
+    return ends;
   } catch (const std::exception& error) {
-    verdict = make_failure(*job.verifier, VerdictStatus::kInternalError, error.what());
+    all_fail(error.what());
   } catch (...) {
-    verdict = make_failure(*job.verifier, VerdictStatus::kInternalError, "unknown exception");
+    all_fail("unknown exception");
   }
-  verdict.id = job.item.id;
-  return {nullptr, std::move(verdict)};
+  std::vector<End> ends;
+  for (size_t i = 0; i < run.jobs.size(); ++i) {
+    ends.push_back({nullptr, std::move(verdicts[i])});
+    ends.back().verdict.id = run.jobs[i].item.id;
+  }
+  return ends;
+}
+
+/// The front of the queue, with what follows it and may share its batch: no more than this thread's
+/// part of what waits. The lock is held; the queue is not empty.
+std::shared_ptr<Scorer::State::Run> Scorer::State::take_run() {
+  auto run = std::make_shared<Run>();
+  const size_t threads = static_cast<size_t>(std::max(live_threads, 1));
+  const size_t fair = (queue.size() + threads - 1) / threads;
+  do {
+    run->jobs.push_back(std::move(queue.front()));
+    queue.pop_front();
+  } while (run->jobs.size() < std::min(run->jobs.front().verifier->max_batch_size(), fair) &&
+           !queue.empty() && queue.front().verifier == run->jobs.front().verifier &&
+           queue.front().item.options == run->jobs.front().item.options);
+  return run;
 }
 
 void Scorer::State::work() {
@@ -145,21 +187,28 @@ void Scorer::State::work() {
   while (true) {
     work_changed.wait(lock, [&] { return is_stopping || !queue.empty(); });
     if (queue.empty()) break;
-    auto run = std::make_shared<Run>();
-    run->job = std::move(queue.front());
-    queue.pop_front();
-    if (run->job.cancel.stop_requested()) {
+    std::shared_ptr<Run> run = take_run();
+    const auto wanted =
+        std::stable_partition(run->jobs.begin(), run->jobs.end(),
+                              [](const Job& job) { return !job.cancel.stop_requested(); });
+    std::vector<Job> dropped(std::make_move_iterator(wanted),
+                             std::make_move_iterator(run->jobs.end()));
+    run->jobs.erase(wanted, run->jobs.end());
+    if (!dropped.empty()) {
       lock.unlock();
-      run->job.done(cancelled("scorer: the caller cancelled the sample"), {});
-      run.reset();
+      for (Job& job : dropped) job.done(cancelled("scorer: the caller cancelled the sample"), {});
+      dropped.clear();
       lock.lock();
-      continue;
     }
-    run->deadline = Clock::now() + std::chrono::milliseconds(config.deadline_ms);
-    runs.push_back(run);
+    if (run->jobs.empty()) continue;
+    const auto shares = static_cast<int64_t>(run->jobs.size() == 1 ? 1 : run->jobs.size() + 1);
+    run->deadline = Clock::now() + shares * std::chrono::milliseconds(config.deadline_ms);
+    const auto later = std::find_if(
+        runs.begin(), runs.end(), [&](const auto& each) { return each->deadline > run->deadline; });
+    runs.insert(later, run);
     runs_changed.notify_one();
     lock.unlock();
-    auto [error, verdict] = judge(*run);
+    std::vector<End> ends = judge(*run);
     lock.lock();
 
     if (run->is_over) {
@@ -170,9 +219,11 @@ void Scorer::State::work() {
     }
     run->is_over = true;
     runs.remove(run);
-    if (!error) count(verdict);
+    for (const End& end : ends)
+      if (!end.error) count(end.verdict);
     lock.unlock();
-    run->job.done(error, std::move(verdict));
+    for (size_t i = 0; i < ends.size(); ++i)
+      run->jobs[i].done(ends[i].error, std::move(ends[i].verdict));
     run.reset();
     lock.lock();
   }
@@ -205,13 +256,17 @@ void Scorer::State::watch() {
       refusal = too_many_hang();
       refused = take_queue();
     }
-    Verdict verdict = timeout_verdict(*run);
-    count(verdict);
-    const Done done = std::move(run->job.done);
+    // The hanging thread still reads the samples; what ends them is taken from it.
+    std::vector<std::pair<Done, Verdict>> ends;
+    for (Job& job : run->jobs) {
+      ends.emplace_back(std::move(job.done), timeout_verdict(job));
+      count(ends.back().second);
+    }
     all_ended.notify_all();
     lock.unlock();
     run->stop.request_stop();
-    done(nullptr, std::move(verdict));
+    for (auto& [done, verdict] : ends) done(nullptr, std::move(verdict));
+    ends.clear();
     for (Job& job : refused) job.done(refusal, {});
     refused.clear();
     lock.lock();

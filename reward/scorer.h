@@ -39,6 +39,7 @@ struct ScorerStats {
 /// the verifier returns after all, its thread rejoins the pool or ends. With more than
 /// max_hung_threads such threads, new work is refused until one returns.
 ///
+/// A verifier that takes batches is given what waits for it, shared among the threads.
 /// An exception of a verifier becomes a verdict with the status kInternalError.
 /// Thread safety: all methods. Callbacks run on threads of the scorer, must be quick and must
 /// neither throw nor destroy the scorer.

@@ -14,5 +14,6 @@ void add_score(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_plugin_host(CLI::App& app);
 
 }  // namespace moerl::cli

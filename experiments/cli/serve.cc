@@ -1,10 +1,12 @@
 #include <cstdio>
 
+#include "common/check.h"
 #include "common/rpc/server.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "experiments/fleet.h"
 #include "experiments/model_source.h"
+#include "experiments/reward_settings.h"
 #include "reward/reward_service.h"
 #include "reward/scorer.h"
 #include "rollout/rollout_server.h"
@@ -17,6 +19,7 @@ void add_serve_reward(CLI::App& serve) {
     std::string address = "0.0.0.0:50052";
     int64_t workers = 0;
     double timeout_s = 10;
+    RewardPlugin plugin;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = serve.add_subcommand("reward", "Score completions over gRPC (reward.proto)");
@@ -26,14 +29,34 @@ void add_serve_reward(CLI::App& serve) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--timeout-s", options->timeout_s, "deadline of one sample [10]")
       ->check(CLI::PositiveNumber);
+  auto* plugin = command->add_option_group("plug-in",
+                                           "a verifier of your own; see "
+                                           "reward/plugins/README.md");
+  plugin->add_option("--python", options->plugin.python,
+                     "FILE.py[:FUNCTION] with verl's compute_score or a TRL reward function");
+  plugin->add_option("--library", options->plugin.library,
+                     "shared library with the functions of moerl_reward.h");
+  plugin->add_option("--command", options->plugin.command,
+                     "program that answers JSON lines, and its arguments, separated by spaces");
+  plugin->require_option(0, 1);
+  command->add_option("--name", options->plugin.name,
+                      "what recipes call the plug-in [name of its file]");
   command->callback([options] {
     SignalWaiter signals;
-    reward::Scorer scorer(reward::make_verifier_registry(),
+    RewardPlugin& own = options->plugin;
+    const std::string file = !own.python.empty()    ? own.python.substr(0, own.python.rfind(':'))
+                             : !own.library.empty() ? own.library
+                                                    : own.command.substr(0, own.command.find(' '));
+    if (own.name.empty()) own.name = std::filesystem::path(file).stem();
+    std::vector<RewardPlugin> plugins;
+    if (!file.empty()) plugins.push_back(own);
+    reward::Scorer scorer(make_registry(plugins, ""),
                           {.num_threads = num_threads(options->workers),
                            .deadline_ms = static_cast<int>(options->timeout_s * 1000)});
     reward::RewardServiceImpl service(scorer);
     rpc::Server server({&service}, options->address);
-    std::printf("reward service on port %d\n", server.port());
+    std::printf("reward service on port %d%s\n", server.port(),
+                file.empty() ? "" : concat(" with verifier '", own.name, "'").c_str());
     std::fflush(stdout);
     signals.wait();
     server.shutdown();

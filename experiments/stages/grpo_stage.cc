@@ -9,12 +9,21 @@
 #include "policy/grpo/group_advantage.h"
 #include "policy/grpo/grpo_trainer.h"
 #include "policy/weights_io.h"
+#include "reward/verifiers/answer_text.h"
 
 namespace moerl {
 namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The head of a text on one line.
+std::string excerpt(const std::string& text, size_t max_bytes) {
+  std::string out(reward::truncate_utf8(text, max_bytes));
+  for (char& c : out)
+    if (c == '\n' || c == '\r') c = ' ';
+  return out.size() < text.size() ? out + "..." : out;
 }
 
 /// DAPO's soft penalty: 0 up to L_max - L_cache tokens, then falling linearly to -1 at L_max.
@@ -177,33 +186,41 @@ class GrpoStage {
     for (const ScoredGroup& group : dropped_)
       statistics.add(group, rewards_of(group), stage_.max_response_length);
     for (const GrpoSample& sample : samples) statistics.add_advantage(sample.advantage);
-    return statistics.metrics(static_cast<int64_t>(dropped_.size()));
+    Metrics metrics = statistics.metrics(static_cast<int64_t>(dropped_.size()));
+    metrics.merge(experiment_.take_reward_metrics());
+    return metrics;
   }
 
   /// A share of samples without a score above the recipe's limit is a fault of the service or of
   /// the data.
   void check_unscorable(const std::vector<ScoredGroup>& kept) const {
+    constexpr size_t kExamples = 5;
     double total = 0, unscorable = 0;
-    std::string example;
+    std::map<std::string, std::string> examples;  // by what is wrong, so that each is another one
     const auto count = [&](const std::vector<ScoredGroup>& groups) {
       for (const ScoredGroup& group : groups) {
         for (const ScoredCompletion& c : group.completions) {
           total += 1;
           if (!reward::is_unscorable(c.verdict)) continue;
           unscorable += 1;
-          if (example.empty())
-            example = concat(reward::status_name(c.verdict.status), ": ", c.verdict.detail,
-                             " (ground truth '", group.prompt.row->ground_truth, "')");
+          const PromptRow& row = *group.prompt.row;
+          const std::string what =
+              concat(reward::status_name(c.verdict.status), ": ", excerpt(c.verdict.detail, 300));
+          if (examples.size() < kExamples)
+            examples.emplace(what, concat("data source '", row.data_source, "', ground truth '",
+                                          excerpt(row.ground_truth, 100), "', response '",
+                                          excerpt(c.response, 200), "'"));
         }
       }
     };
     count(kept);
     count(dropped_);
     const double limit = experiment_.recipe().reward.max_unscorable;
-    if (unscorable > limit * total)
-      throw std::runtime_error(concat(unscorable, " of ", total,
-                                      " samples could not be scored, more than ",
-                                      "reward.max_unscorable = ", limit, "; such as ", example));
+    if (unscorable <= limit * total) return;
+    std::string text = concat(unscorable, " of ", total, " samples could not be scored, more than ",
+                              "reward.max_unscorable = ", limit, "; such as");
+    for (const auto& [what, where] : examples) text += concat("\n  ", what, "\n    ", where);
+    throw std::runtime_error(text);
   }
 
   void store(const std::vector<ScoredGroup>& groups) const {

@@ -85,7 +85,11 @@ class GenerationTest : public ::testing::Test {
       workers.push_back({servers.back()->in_process_channel(), concat("worker ", i)});
     }
     WorkerPool pool(workers, {.prompts_per_call = 1});
-    Generator generator(pool, *rewards_, tokenizer_, verifier, options);
+    Generator generator(pool, *rewards_, tokenizer_,
+                        {.parts = {{.verifier = verifier, .options = options}}},
+                        [](const reward::RewardParts& parts) {
+                          return std::vector<reward::SampleNeeds>(parts.size());
+                        });
     std::vector<DrawnPrompt> prompts;
     for (size_t i = 0; i < rows_.size(); ++i)
       prompts.push_back({40 - i, &rows_[i], tokenizer_.encode(rows_[i].prompt)});

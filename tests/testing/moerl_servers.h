@@ -17,8 +17,10 @@ class MoerlServer {
     arguments.insert(arguments.end(), overrides.begin(), overrides.end());
     return MoerlServer(std::move(arguments), port, environment);
   }
-  static MoerlServer reward(int port = 0) {
-    return MoerlServer({"serve", "reward", "--workers", "1"}, port, {});
+  static MoerlServer reward(int port = 0, const Arguments& options = {}) {
+    Arguments arguments = {"serve", "reward", "--workers", "1"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    return MoerlServer(std::move(arguments), port, {});
   }
 
   const std::string& address() const { return address_; }

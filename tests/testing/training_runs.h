@@ -36,7 +36,7 @@ inline Arguments train_arguments(const std::filesystem::path& run_directory,
 
 /// What a finished run has left: all of it that is a function of recipe, seed and weights.
 struct RunResult {
-  std::vector<nlohmann::json> metrics;    ///< without timing_s/ and perf/
+  std::vector<nlohmann::json> metrics;    ///< without timing_s/, perf/ and latencies
   std::vector<std::string> samples;       ///< rows of samples.sqlite as text, blobs in hexadecimal
   std::string weights, optimizer, state;  ///< files of the last checkpoint
 };
@@ -47,7 +47,9 @@ inline std::vector<nlohmann::json> read_metrics(const std::filesystem::path& run
   for (std::string text; std::getline(in, text);) {
     nlohmann::json line = nlohmann::json::parse(text), kept = nlohmann::json::object();
     for (const auto& [name, value] : line.items())
-      if (!name.starts_with("timing_s/") && !name.starts_with("perf/")) kept[name] = value;
+      if (!name.starts_with("timing_s/") && !name.starts_with("perf/") &&
+          name.find("/latency_s/") == std::string::npos)
+        kept[name] = value;
     lines.push_back(std::move(kept));
   }
   return lines;
