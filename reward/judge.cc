@@ -1,12 +1,15 @@
 #include "reward/judge.h"
 
+#include <cmath>
 #include <deque>
 #include <fstream>
 #include <future>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "common/check.h"
 #include "reward/scorer.h"
+#include "reward/utf8.h"
 
 namespace moerl::reward {
 namespace {
@@ -21,6 +24,26 @@ std::string dump(const Row& value) {
 std::string text_of(const Row& row, const char* key) {
   const auto it = row.find(key);
   return it != row.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+
+std::vector<int32_t> integers_of(const Row& list) {
+  std::vector<int32_t> out;
+  if (list.is_array())
+    for (const Row& each : list)
+      if (each.is_number_integer()) out.push_back(each.get<int32_t>());
+  return out;
+}
+
+GroupMember to_member(const Row& row) {
+  GroupMember member;
+  if (!row.is_object()) return member;
+  if (const auto it = row.find("num_tokens"); it != row.end() && it->is_number_integer())
+    member.num_tokens = it->get<int64_t>();
+  if (const auto it = row.find("num_characters"); it != row.end() && it->is_number_integer())
+    member.num_characters = it->get<int64_t>();
+  if (const auto it = row.find("is_correct"); it != row.end() && it->is_boolean())
+    member.is_correct = it->get<bool>();
+  return member;
 }
 
 /// @throws IoError naming `place`.
@@ -55,16 +78,54 @@ Sample to_sample(const Row& row) {
     sample.extra_info_json = dump(*it);
   sample.data_source = text_of(row, "data_source");
   sample.prompt = text_of(row, "prompt");
+  if (const auto it = row.find("num_tokens"); it != row.end() && it->is_number_integer())
+    sample.num_tokens = it->get<int64_t>();
+  if (const auto it = row.find("is_correct"); it != row.end() && it->is_boolean())
+    sample.is_correct = it->get<bool>();
+  if (const auto it = row.find("token_ids"); it != row.end()) sample.token_ids = integers_of(*it);
+  if (const auto it = row.find("group"); it != row.end() && it->is_array())
+    for (const Row& member : *it) sample.group.push_back(to_member(member));
   return sample;
+}
+
+/// 1 and 0 for truth values; empty if the label is neither that nor a number.
+std::optional<double> label_value(const Row& label) {
+  if (label.is_boolean()) return label.get<bool>() ? 1 : 0;
+  if (label.is_number()) return label.get<double>();
+  return std::nullopt;
+}
+
+/// The text in a column of so many characters, on one line, cut with an ellipsis.
+std::string pad(const std::string& text, size_t width) {
+  std::string out;
+  size_t count = 0;
+  const std::string valid = to_valid_utf8(text);
+  for (size_t at = 0; at < valid.size();) {
+    size_t end = at + 1;
+    while (end < valid.size() && (static_cast<unsigned char>(valid[end]) & 0xC0) == 0x80) ++end;
+    if (count + 2 >= width) {
+      out += "…";
+      ++count;
+      break;
+    }
+    const std::string_view character = std::string_view(valid).substr(at, end - at);
+    out +=
+        character.size() == 1 && static_cast<unsigned char>(character[0]) < 0x20 ? " " : character;
+    ++count;
+    at = end;
+  }
+  out.append(width > count ? width - count : 0, ' ');
+  return out;
 }
 
 /// Keeps rows in order: writes from the front as the verdicts come.
 class OrderedOutput {
  public:
-  OrderedOutput(std::ostream& out, size_t max_open) : out_(out), max_open_(max_open) {}
+  OrderedOutput(const JudgeConfig& config, std::ostream& out, std::ostream* report, size_t max_open)
+      : config_(config), out_(out), report_(report), max_open_(max_open) {}
 
-  void push(Row row, std::future<Verdict> verdict) {
-    open_.emplace_back(std::move(row), std::move(verdict));
+  void push(uint64_t line, Row row, std::future<Verdict> verdict) {
+    open_.push_back({line, std::move(row), std::move(verdict)});
     while (open_.size() >= max_open_) write_front();
   }
   void flush() {
@@ -80,8 +141,9 @@ class OrderedOutput {
 
  private:
   void write_front() {
-    auto& [row, future] = open_.front();
+    auto& [line, row, future] = open_.front();
     const Verdict verdict = future.get();
+    compare(line, row, verdict);
     ++summary_.num_rows;
     ++summary_.num_by_status[verdict.status];
     if (!is_unscorable(verdict)) {
@@ -101,13 +163,44 @@ class OrderedOutput {
     check_output();
     open_.pop_front();
   }
+  void compare(uint64_t line, const Row& row, const Verdict& verdict) {
+    if (config_.label.empty()) return;
+    const auto label = row.find(config_.label);
+    const std::optional<double> wanted = label == row.end() ? std::nullopt : label_value(*label);
+    if (!wanted) {
+      ++summary_.num_unlabelled;
+      return;
+    }
+    // A truth value is held against the status, a number against the score.
+    const bool is_truth = label->is_boolean();
+    const bool agrees = !is_unscorable(verdict) &&
+                        (is_truth ? (verdict.status == VerdictStatus::kCorrect) == (*wanted == 1)
+                                  : std::abs(verdict.score - *wanted) <= config_.label_tolerance);
+    ++(agrees ? summary_.num_agreeing : summary_.num_disagreeing);
+    if (agrees || report_ == nullptr) return;
+    if (summary_.num_disagreeing == 1)
+      *report_ << pad("line", 8) << pad("label", 9) << pad("verdict", 16) << pad("score", 9)
+               << pad("extracted", 28) << pad("ground truth", 28) << "detail\n";
+    *report_ << pad(std::to_string(line), 8) << pad(dump(*label), 9)
+             << pad(std::string(status_name(verdict.status)), 16) << pad(concat(verdict.score), 9)
+             << pad(verdict.extracted, 28) << pad(text_of(row, "ground_truth"), 28)
+             << pad(verdict.detail, 60) << '\n';
+  }
   void check_output() {
     if (!out_) throw IoError("judge: the output cannot be written");
   }
 
+  const JudgeConfig& config_;
   std::ostream& out_;
+  std::ostream* const report_;
   const size_t max_open_;
-  std::deque<std::pair<Row, std::future<Verdict>>> open_;
+  struct OpenRow {
+    uint64_t line;
+    Row row;
+    std::future<Verdict> verdict;
+  };
+
+  std::deque<OpenRow> open_;
   JudgeSummary summary_;
   uint64_t num_scorable_ = 0;
   double score_sum_ = 0;
@@ -119,17 +212,22 @@ std::string to_string(const JudgeSummary& summary) {
   std::string text = concat(summary.num_rows, " rows, mean score ", summary.mean_score);
   for (const auto& [status, count] : summary.num_by_status)
     text += concat(", ", status_name(status), " ", count);
+  const uint64_t labelled = summary.num_agreeing + summary.num_disagreeing;
+  if (labelled + summary.num_unlabelled > 0)
+    text += concat("; ", summary.num_agreeing, " of ", labelled, " labels agree");
+  if (summary.num_unlabelled > 0) text += concat(", ", summary.num_unlabelled, " rows have none");
   return text;
 }
 
 JudgeSummary judge(std::shared_ptr<const VerifierRegistry> registry, const JudgeConfig& config,
-                   std::istream& in, const std::string& source, std::ostream& out) {
+                   std::istream& in, const std::string& source, std::ostream& out,
+                   std::ostream* report) {
   registry->get(config.verifier)->check_options(config.options);
   ScorerConfig scorer_config;
   scorer_config.num_threads = config.num_threads;
   scorer_config.deadline_ms = config.deadline_ms;
   Scorer scorer(std::move(registry), scorer_config);
-  OrderedOutput output(out, size_t{kRowsInWorkPerThread} * config.num_threads);
+  OrderedOutput output(config, out, report, size_t{kRowsInWorkPerThread} * config.num_threads);
 
   std::string line;
   for (uint64_t number = 1; std::getline(in, line); ++number) {
@@ -150,7 +248,7 @@ JudgeSummary judge(std::shared_ptr<const VerifierRegistry> registry, const Judge
                     else
                       promise->set_value(std::move(result));
                   });
-    output.push(std::move(row), std::move(verdict));
+    output.push(number, std::move(row), std::move(verdict));
   }
   if (in.bad()) throw IoError(concat(source, ": cannot be read"));
   output.flush();
@@ -158,11 +256,12 @@ JudgeSummary judge(std::shared_ptr<const VerifierRegistry> registry, const Judge
 }
 
 JudgeSummary judge_file(std::shared_ptr<const VerifierRegistry> registry, const JudgeConfig& config,
-                        const std::filesystem::path& path, std::ostream& out) {
+                        const std::filesystem::path& path, std::ostream& out,
+                        std::ostream* report) {
   std::ifstream in(path);
   if (!in || std::filesystem::is_directory(path))
     throw IoError(concat(path.string(), ": cannot be opened for reading"));
-  return judge(std::move(registry), config, in, path.string(), out);
+  return judge(std::move(registry), config, in, path.string(), out, report);
 }
 
 }  // namespace moerl::reward

@@ -140,6 +140,26 @@ TEST(Cli, JudgePrintsTheRowsBackInOrder) {
   EXPECT_EQ(from_input.out, from_file.out);
 }
 
+TEST(Cli, JudgeSaysByItsExitStatusWhatItFound) {
+  testing::TempDirectory directory;
+  const std::filesystem::path path = directory / "rows.jsonl", report = directory / "report.txt";
+  const auto row = [](const char* label, const char* gold) {
+    return std::string(R"({"response": "<answer>1</answer>", "ok": )") + label +
+           R"(, "ground_truth": ")" + gold + "\"}\n";
+  };
+  const auto judge = [&](const std::string& rows) {
+    testing::write_text(path, rows);
+    return run_moerl({"judge", "exact_match", path, "--label", "ok", "--report", report});
+  };
+  EXPECT_EQ(judge(row("true", "1") + row("false", "2")).exit_code, 0);
+  const Outcome disagrees = judge(row("true", "1") + row("true", "2"));
+  EXPECT_EQ(disagrees.exit_code, 2);
+  EXPECT_NE(disagrees.err.find("1 of 2 labels agree"), std::string::npos) << disagrees.err;
+  EXPECT_NE(testing::file_bytes(report).find("\n2       true     incorrect"), std::string::npos)
+      << testing::file_bytes(report);
+  EXPECT_EQ(judge(row("true", "1") + row("true", "")).exit_code, 3);
+}
+
 TEST(Cli, JudgeNamesFileAndLineOfABadRow) {
   testing::TempDirectory directory;
   const std::filesystem::path path = directory / "rows.jsonl";

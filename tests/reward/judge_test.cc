@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -128,6 +129,45 @@ TEST(JudgeTest, ReadsAFile) {
   std::ofstream(path) << R"({"response": "#### 1", "ground_truth": "1"})";
   std::ostringstream out;
   EXPECT_EQ(judge_file(make_verifier_registry(), {.verifier = "gsm8k"}, path, out).num_rows, 1u);
+}
+
+TEST(JudgeTest, ComparesWithRecordedLabels) {
+  std::istringstream in(R"({"response": "<answer>4</answer>", "ground_truth": "4", "label": true})"
+                        "\n"
+                        R"({"response": "<answer>5</answer>", "ground_truth": "4", "label": true})"
+                        "\n\n"
+                        R"({"response": "<answer>4</answer>", "ground_truth": "4", "label": 0.25})"
+                        "\n"
+                        R"({"response": "<answer>x\\ny</answer>", "ground_truth": "", "label": 0})"
+                        "\n"
+                        R"({"response": "", "ground_truth": "4", "label": "odd"})");
+  std::ostringstream out, report;
+  const JudgeSummary summary =
+      judge(make_verifier_registry(), {.verifier = "exact_match", .label = "label"}, in, "f", out,
+            &report);
+  EXPECT_EQ(summary.num_agreeing, 1u);
+  EXPECT_EQ(summary.num_disagreeing, 3u);
+  EXPECT_EQ(summary.num_unlabelled, 1u);
+  EXPECT_NE(to_string(summary).find("1 of 4 labels agree, 1 rows have none"), std::string::npos)
+      << to_string(summary);
+  const std::string table = report.str();
+  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 4) << table;
+  EXPECT_NE(table.find("\n2       true     incorrect       0        5"), std::string::npos)
+      << table;
+  EXPECT_NE(table.find("\n4       0.25     correct         1        4"), std::string::npos)
+      << table;
+  EXPECT_NE(table.find("\n5       0        gold_error"), std::string::npos) << table;
+}
+
+TEST(JudgeTest, HandsOnTheFactsOfARow) {
+  const Judged judged = judge_text(
+      R"({"response": "", "num_tokens": 30, "is_correct": true, "group": [{"num_tokens": 10}, {"num_tokens": 30}]})",
+      {.verifier = "len"});
+  EXPECT_EQ(judged.rows.at(0)["score"], -0.5);
+  EXPECT_EQ(judge_text(R"({"response": "", "token_ids": [1,2,3,1,2,3]})",
+                       {.verifier = "repetition", .options = {{"unit", "token_ids"}}})
+                .rows.at(0)["score"],
+            -0.25);
 }
 
 }  // namespace
