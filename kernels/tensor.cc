@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -12,9 +13,19 @@ namespace moerl {
 namespace {
 
 constexpr size_t kAlignment = 64, kHugePage = size_t{2} << 20;
+/// Blocks below a huge page are cut from slabs of about kSlab, but where a sanitizer watches their
+/// ends.
+constexpr size_t kSlab = size_t{8} << 20;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kSmallestInHugePage = kHugePage;
+#else
+constexpr size_t kSmallestInHugePage = size_t{64} << 10;
+#endif
 
 /// Recycles freed blocks by exact size class: a training step asks for the same sizes again and
-/// again, and fresh pages cost more than the kernels that fill them.
+/// again, and fresh pages cost more than the kernels that fill them. Blocks of 64 KiB and more lie
+/// in huge pages, those below 2 MiB several to one of them: a model's experts are that small, and
+/// on pages of 4 KiB the processor does not foresee their reading.
 class BlockCache {
  public:
   static BlockCache& instance() {
@@ -22,29 +33,25 @@ class BlockCache {
     return *cache;
   }
   void* take(size_t size) {
-    {
-      std::lock_guard lock(mutex_);
-      auto& list = free_[size];
-      if (!list.empty()) {
-        void* block = list.back();
-        list.pop_back();
-        return block;
-      }
-    }
-    void* block = std::aligned_alloc(size >= kHugePage ? kHugePage : kAlignment, size);
-    if (block == nullptr) throw std::bad_alloc();
-    if (size >= kHugePage) ::madvise(block, size, MADV_HUGEPAGE);
+    std::lock_guard lock(mutex_);
+    std::vector<void*>& free = free_[size];
+    if (free.empty()) allocate(size, free);
+    void* block = free.back();
+    free.pop_back();
     return block;
   }
   void give(void* block, size_t size) {
     std::lock_guard lock(mutex_);
     free_[size].push_back(block);
   }
+  /// Slabs stay.
   void release() {
     std::lock_guard lock(mutex_);
-    for (auto& [size, list] : free_)
+    for (auto& [size, list] : free_) {
+      if (size >= kSmallestInHugePage && size < kHugePage) continue;
       for (void* block : list) std::free(block);
-    free_.clear();
+      list.clear();
+    }
   }
   /// Rounds up to a size class at most an eighth larger.
   static size_t size_class(size_t size) {
@@ -55,6 +62,21 @@ class BlockCache {
   }
 
  private:
+  static void allocate(size_t size, std::vector<void*>& free) {
+    if (size < kSmallestInHugePage) {
+      void* block = std::aligned_alloc(kAlignment, size);
+      if (block == nullptr) throw std::bad_alloc();
+      free.push_back(block);
+      return;
+    }
+    const size_t bytes =
+        (std::max(size, kSlab / size * size) + kHugePage - 1) / kHugePage * kHugePage;
+    void* slab = std::aligned_alloc(kHugePage, bytes);
+    if (slab == nullptr) throw std::bad_alloc();
+    ::madvise(slab, bytes, MADV_HUGEPAGE);
+    for (size_t i = bytes / size; i-- > 0;) free.push_back(static_cast<char*>(slab) + i * size);
+  }
+
   std::mutex mutex_;
   std::map<size_t, std::vector<void*>> free_;
 };

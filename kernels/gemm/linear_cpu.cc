@@ -9,6 +9,9 @@ namespace {
 
 /// Bytes of the image that stay in the L2 cache while the rows pass by.
 constexpr int64_t kImageBytes = 256 << 10;
+/// Rows of a block of wgrad: those of a product, or less where 12 is no multiple of it.
+template <typename T>
+constexpr int64_t kMaxWgradRows = kTransposedRows % kMaxRows<T> == 0 ? kMaxRows<T> : 6;
 /// Tokens that a wgrad micro kernel takes at a time: its panel stays in the L1 cache.
 constexpr int64_t kTokensAtOnce = 256;
 
@@ -123,12 +126,12 @@ void run_wgrad(const WgradTask& task) {
   const int64_t tokens = sizeof(T) == 2 ? round_up(task.tokens, kBlock) : task.tokens;
   for (int64_t token = 0; token < tokens; token += kTokensAtOnce) {
     const int64_t depth = smaller(kTokensAtOnce, tokens - token);
-    for (int64_t row = task.row_begin; row < task.row_end; row += kMaxRows<T>) {
+    for (int64_t row = task.row_begin; row < task.row_end; row += kMaxWgradRows<T>) {
       const float* block = static_cast<const float*>(task.transposed) +
                            row / kTransposedRows * tokens * kTransposedRows;
       const Left left = {block + token * kTransposedRows + row % kTransposedRows, 1,
                          kTransposedRows};
-      with_rows<kMaxRows<T>>(smaller(kMaxRows<T>, task.row_end - row), [&]<int R>() {
+      with_rows<kMaxWgradRows<T>>(smaller(kMaxWgradRows<T>, task.row_end - row), [&]<int R>() {
         wgrad_rows<R, T>(task, left, tokens, token, depth, row);
       });
     }
