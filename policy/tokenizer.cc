@@ -2,6 +2,7 @@
 
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
+#include <unicode/uniset.h>
 
 #include <algorithm>
 #include <array>
@@ -55,13 +56,31 @@ class TokenTable {
   std::vector<int32_t> slots_;
 };
 
+/// NFC as of Unicode 9, the version of the reference's tables (unicode-normalization-alignments):
+/// what came later is passed over, and neither moves nor joins.
+const icu::Normalizer2& reference_nfc() {
+  struct Parts {
+    UErrorCode status = U_ZERO_ERROR;
+    icu::UnicodeSet known{icu::UnicodeString("[:age=9.0:]"), status};
+    icu::FilteredNormalizer2 nfc;
+    Parts() : nfc(*icu::Normalizer2::getNFCInstance(status), known) {
+      if (U_FAILURE(status))
+        throw std::runtime_error(concat("tokenizer: no NFC: ", u_errorName(status)));
+      known.freeze();
+    }
+  };
+  static const Parts parts;
+  return parts.nfc;
+}
+
 std::string normalize_nfc(std::string_view text) {
+  const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  if (std::all_of(text.begin(), text.end(), is_ascii)) return std::string(text);
   UErrorCode status = U_ZERO_ERROR;
-  const icu::Normalizer2* nfc = icu::Normalizer2::getNFCInstance(status);
   std::string out;
   icu::StringByteSink<std::string> sink(&out);
-  if (U_SUCCESS(status))
-    nfc->normalizeUTF8(0, {text.data(), static_cast<int32_t>(text.size())}, sink, nullptr, status);
+  reference_nfc().normalizeUTF8(0, {text.data(), static_cast<int32_t>(text.size())}, sink, nullptr,
+                                status);
   if (U_FAILURE(status))
     throw std::runtime_error(concat("tokenizer: NFC failed: ", u_errorName(status)));
   return out;

@@ -21,7 +21,8 @@ struct TokenFrame {
 ///
 /// Supported: normalizers NFC and none; pre-tokenizers Split, Digits, ByteLevel and a Sequence of
 /// them; model BPE without unknown token; decoder ByteLevel. Everything else is refused by name.
-/// Unicode properties are those of the PCRE2 library. `truncation` and `padding` are not applied.
+/// Unicode is that of version 16 (inside a negated property in a class, that of PCRE2).
+/// `truncation` and `padding` are not applied.
 class Tokenizer {
  public:
   /// @throws IoError if the file cannot be read or is corrupt; ConfigError if it needs a feature

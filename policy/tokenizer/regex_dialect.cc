@@ -2,6 +2,7 @@
 #include <array>
 
 #include "common/check.h"
+#include "policy/tokenizer/newer_unicode.h"
 #include "policy/tokenizer/regex.h"
 
 namespace moerl::policy {
@@ -119,7 +120,7 @@ class Translator {
   void escape(bool in_class) {
     if (at_ + 1 == pattern_.size()) refuse("'\\' at the end");
     const char c = pattern_[at_ + 1];
-    if (c == 'p' || c == 'P') return property();
+    if (c == 'p' || c == 'P') return property(in_class);
     if (c == 'u' || c == 'x') return code_point();
     if (c == 's' || c == 'S') {
       const std::string_view inside = c == 's' ? kSpace : kNotSpace;
@@ -141,7 +142,7 @@ class Translator {
     return set.find(c) != std::string_view::npos;
   }
 
-  void property() {
+  void property(bool in_class) {
     const size_t close = rest().find('}');
     if (pattern_.substr(at_ + 2, 1) != "{" || close == std::string_view::npos)
       refuse(concat("'", rest().substr(0, 2), "' without '{name}'"));
@@ -154,7 +155,14 @@ class Translator {
     // A bare script name means script extensions to PCRE2 and the script to Oniguruma.
     const bool is_script = policy::contains(kScripts, name);
     if (!is_script && !policy::contains(kCategories, name)) refuse(concat("property '", name, "'"));
-    out_ += concat(is_negated ? "\\P{" : "\\p{", is_script ? "sc:" : "", name, "}");
+    const std::string newer = newer_code_points(name);
+    const std::string spelled = concat(is_script ? "sc:" : "", name, "}");
+    if (in_class && is_negated)  // a class cannot leave the newer ones out again
+      out_ += "\\P{" + spelled;
+    else if (in_class || (newer.empty() && !is_negated))
+      out_ += "\\p{" + spelled + newer;
+    else
+      out_ += concat(is_negated ? "[^" : "[", "\\p{", spelled, newer, "]");
     at_ += close + 1;
   }
 
