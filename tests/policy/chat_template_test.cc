@@ -2,10 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "common/error.h"
+#include "common/check.h"
+#include "common/file.h"
+#include "testing/paths.h"
 
 namespace moerl::policy {
 namespace {
@@ -63,8 +67,11 @@ TEST(ChatTemplateTest, BosStandsExactlyOnce) {
     return n;
   };
   for (const std::string& name : ChatTemplate::names()) {
-    if (name == "none") continue;
     const std::string text = ChatTemplate::named(name, "<bos>").render(kQuestion, true);
+    if (name == "none" || name.starts_with("qwen")) {
+      EXPECT_EQ(count(text, "<bos>"), 0) << name;
+      continue;
+    }
     EXPECT_EQ(count(text, "<bos>"), 1) << name;
     EXPECT_TRUE(text.starts_with("<bos>")) << name;
   }
@@ -79,7 +86,9 @@ TEST(ChatTemplateTest, RefusesUnknownNamesAndRoles) {
   } catch (const ConfigError& error) {
     EXPECT_STREQ(error.what(),
                  "chat_template is 'chatml', expected one of none, plain, r1_zero, deepseek_v3, "
-                 "deepseek_r1");
+                 "deepseek_r1, deepseek_r1_distill, deepseek_v3_1, deepseek_v3_1_thinking, "
+                 "qwen2_5, qwen2_5_math, qwen3, qwen3_no_thinking, qwen3_instruct_2507, llama3, "
+                 "llama3_1");
   }
   EXPECT_THROW(ChatTemplate::named("deepseek_v3").render(Messages{{"tool", "x"}}, true),
                std::invalid_argument);
@@ -87,7 +96,8 @@ TEST(ChatTemplateTest, RefusesUnknownNamesAndRoles) {
 
 // The parts of the published Jinja sources that tell them apart.
 const std::string kJinjaStart =
-    "{% set ns = namespace(is_first=false, system_prompt='', is_first_sp=true) %}{{ bos_token }}"
+    "{% set ns = namespace(is_first=false, system_prompt='', is_first_sp=true) %}"
+    "{% set ns.system_prompt = ns.system_prompt + '\\n\\n' + message['content'] %}{{ bos_token }}"
     "{{'<｜User｜>' + message['content']}}";
 const std::string kJinjaV3 =
     kJinjaStart + "{% if add_generation_prompt %}{{'<｜Assistant｜>'}}{% endif %}";
@@ -101,9 +111,47 @@ std::string recognised(const Json& chat_template) {
   return ChatTemplate::from_tokenizer_config(config.dump(), "c.json").name();
 }
 
+const std::string kJinjaHybrid =
+    kJinjaStart +
+    "{%- set content = content.split('</think>', 1)[1] -%}{%- if ns.is_last_user -%}"
+    "{%- if not thinking -%}{{'</think>'}}\n  {%- else -%}{{'<think>'}}\n{%- endif -%}";
+const std::string kJinjaChatMl =
+    "{%- if messages[0].role == 'system' %}{%- endif %}"
+    "{%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + content }}{{- '<|im_start|>assistant\\n' }}";
+const std::string kJinjaQwen3 = kJinjaChatMl +
+                                "{% set content = content.split('</think>')[-1].lstrip('\\n') %}"
+                                "{%- if loop.index0 > ns.last_query_index %}"
+                                "{%- if loop.last or (not loop.last and reasoning_content) %}"
+                                "{%- if enable_thinking is defined and enable_thinking is false %}"
+                                "{{- '<think>\\n\\n</think>\\n\\n' }}";
+const std::string kJinjaLlama3 =
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + "
+    "message['content'] | trim + '<|eot_id|>' }}{% if loop.index0 == 0 %}{{ bos_token }}";
+const std::string kJinjaLlama31 = kJinjaLlama3 +
+                                  "{%- set date_string = \"26 Jul 2024\" %}{%- set tools = none %}"
+                                  "{%- set system_message = messages[0]['content']|trim %}"
+                                  "{{- \"Cutting Knowledge Date: December 2023\\n\" }}";
+
 TEST(ChatTemplateTest, RecognisesPublishedTemplates) {
   EXPECT_EQ(recognised(kJinjaV3), "deepseek_v3");
   EXPECT_EQ(recognised(kJinjaR1), "deepseek_r1");
+  const std::string distill =
+      "{%- set ns.system_prompt = message['content'] -%}{{'<｜User｜>' + message['content']}}" +
+      kJinjaR1.substr(kJinjaStart.size());
+  EXPECT_EQ(recognised(distill), "deepseek_r1_distill");
+  EXPECT_EQ(recognised(kJinjaHybrid), "deepseek_v3_1");
+  EXPECT_EQ(recognised(kJinjaChatMl + "{{- '<|im_start|>system\\nYou are Qwen, created by Alibaba "
+                                      "Cloud. You are a helpful assistant.<|im_end|>\\n' }}"),
+            "qwen2_5");
+  EXPECT_EQ(
+      recognised(kJinjaChatMl + "{{- '<|im_start|>system\\nPlease reason step by step, and put "
+                                "your final answer within \\\\boxed{}.<|im_end|>\\n' }}"),
+      "qwen2_5_math");
+  EXPECT_EQ(recognised(kJinjaQwen3), "qwen3");
+  EXPECT_EQ(recognised(kJinjaChatMl), "qwen3_instruct_2507");
+  EXPECT_EQ(recognised(kJinjaLlama3), "llama3");
+  EXPECT_EQ(recognised(kJinjaLlama31), "llama3_1");
   EXPECT_EQ(recognised(Json::array({{{"name", "tool_use"}, {"template", "x"}},
                                     {{"name", "default"}, {"template", kJinjaR1}}})),
             "deepseek_r1");
@@ -118,8 +166,14 @@ TEST(ChatTemplateTest, RefusesTemplatesThatItMightGetWrong) {
                                "{{'<｜Assistant｜>'}}";
   const std::string hybrid = kJinjaR1 + "{% if thinking %}{% endif %}";
   const std::string keeps_thoughts = kJinjaStart + "{{'<｜Assistant｜><think>\\n'}}";
-  for (const Json& chat_template : {Json(unforced), Json(hybrid), Json(keeps_thoughts),
-                                    Json("<|im_start|>"), Json(""), Json(), Json(5)}) {
+  const std::string another_system =
+      kJinjaChatMl + "{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}";
+  const std::string keeps_all_thoughts = kJinjaChatMl + "{% if enable_thinking %}";
+  const std::string date_of_the_day = kJinjaLlama31 + "{{ strftime_now('%d %b %Y') }}";
+  for (const Json& chat_template :
+       {Json(unforced), Json(hybrid), Json(keeps_thoughts), Json(another_system),
+        Json(keeps_all_thoughts), Json(date_of_the_day), Json(kJinjaLlama3 + "{% if tools %}"),
+        Json("<|im_start|>"), Json(""), Json(), Json(5)}) {
     try {
       recognised(chat_template);
       ADD_FAILURE() << "accepted " << chat_template;
@@ -130,6 +184,54 @@ TEST(ChatTemplateTest, RefusesTemplatesThatItMightGetWrong) {
   }
   EXPECT_THROW(ChatTemplate::from_tokenizer_config("{", "c.json"), IoError);
   EXPECT_THROW(ChatTemplate::from_tokenizer_config("[]", "c.json"), IoError);
+}
+
+TEST(ChatTemplateTest, RendersAsTransformersDoes) {
+  const Json golden = Json::parse(read_file(std::filesystem::path(MOERL_SOURCE_DIR) /
+                                            "tests/golden/chat_template_golden.json"));
+  ASSERT_EQ(golden["templates"].size(), 10u);
+  for (const auto& [name, expected] : golden["templates"].items()) {
+    const ChatTemplate chat = ChatTemplate::named(name);
+    for (size_t i = 0; i < golden["dialogues"].size(); ++i) {
+      Messages messages;
+      for (const Json& message : golden["dialogues"][i])
+        messages.push_back({message["role"], message["content"]});
+      for (bool add : {false, true})
+        EXPECT_EQ(chat.render(messages, add), expected["texts"][i][add]) << name << " " << i;
+    }
+  }
+}
+
+TEST(ChatTemplateTest, SwitchesThinking) {
+  const auto switched = [](const char* name, bool thinking) {
+    return ChatTemplate::named(name).with_thinking(thinking).name();
+  };
+  EXPECT_EQ(switched("deepseek_v3_1", true), "deepseek_v3_1_thinking");
+  EXPECT_EQ(switched("deepseek_v3_1", false), "deepseek_v3_1");
+  EXPECT_EQ(switched("deepseek_v3_1_thinking", false), "deepseek_v3_1");
+  EXPECT_EQ(switched("qwen3", false), "qwen3_no_thinking");
+  EXPECT_EQ(switched("qwen3_no_thinking", true), "qwen3");
+  EXPECT_THROW(switched("deepseek_r1", false), ConfigError);
+  EXPECT_TRUE(ChatTemplate::named("deepseek_r1").opens_thinking());
+  EXPECT_TRUE(ChatTemplate::named("deepseek_v3_1_thinking").opens_thinking());
+  EXPECT_FALSE(ChatTemplate::named("deepseek_v3_1").opens_thinking());
+  EXPECT_FALSE(ChatTemplate::named("qwen3_no_thinking").opens_thinking());
+  EXPECT_EQ(ChatTemplate::named("qwen3").turn_end(), "<|im_end|>");
+}
+
+TEST(ChatTemplateTest, ADirectorysJinjaFileGoesFirst) {
+  const std::filesystem::path directory =
+      std::filesystem::path(testing::TempDir()) / concat("moerl_chat_template_", ::getpid());
+  std::filesystem::create_directories(directory);
+  EXPECT_THROW(ChatTemplate::from_directory(directory), ConfigError);
+  write_file_atomic(directory / "tokenizer_config.json",
+                    Json{{"bos_token", "<B>"}, {"chat_template", kJinjaV3}}.dump());
+  EXPECT_EQ(ChatTemplate::from_directory(directory).name(), "deepseek_v3");
+  write_file_atomic(directory / "chat_template.jinja", kJinjaR1);
+  const ChatTemplate chat = ChatTemplate::from_directory(directory);
+  EXPECT_EQ(chat.name(), "deepseek_r1");
+  EXPECT_TRUE(chat.render(kQuestion, true).starts_with("<B><｜User｜>"));
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace
