@@ -3,33 +3,19 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <istream>
-#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "common/check.h"
+#include "experiments/json_rows.h"
 #include "policy/token_scores.h"
 
 namespace moerl {
 namespace {
 
-using Row = nlohmann::ordered_json;
-constexpr size_t kMaxProblemsShown = 20;
-
 struct ScoringRow {
   Row row;
   std::vector<int32_t> token_ids;
 };
-
-/// What is wrong with one row.
-class RowError : public std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-std::string shown(const Row& value) {
-  const std::string text = value.dump(-1, ' ', false, Row::error_handler_t::replace);
-  return text.size() <= 60 ? text : concat("a JSON ", value.type_name());
-}
 
 std::vector<int32_t> ids_of(const Row& list, int64_t num_ids) {
   if (!list.is_array()) throw RowError("token_ids is " + shown(list) + ", expected a list of ids");
@@ -51,28 +37,19 @@ class RowReader {
       : model_(model), config_(model.transformer->config()), bare_text_(bare_text) {}
 
   /// @throws RowError.
-  ScoringRow read(const std::string& line) const {
-    ScoringRow result;
-    try {
-      result.row = Row::parse(line);
-    } catch (const Row::exception& error) {
-      throw RowError(concat("not JSON: ", error.what()));
-    }
-    const Row& row = result.row;
-    if (!row.is_object())
-      throw RowError(concat("the line is ", shown(row), ", expected a JSON object"));
+  ScoringRow read(Row row) const {
     const auto ids = row.find("token_ids"), text = row.find("text");
     if ((ids == row.end()) == (text == row.end()))
       throw RowError(concat("the row has ", ids == row.end() ? "neither" : "both",
                             " of token_ids and text, expected one of them"));
-    result.token_ids =
+    std::vector<int32_t> token_ids =
         ids != row.end() ? ids_of(*ids, config_.sampled_vocab_size()) : encode(*text);
-    const auto n = static_cast<int64_t>(result.token_ids.size());
+    const auto n = static_cast<int64_t>(token_ids.size());
     if (n == 0) throw RowError("the row has 0 tokens, expected at least 1");
     if (n > config_.max_position_embeddings)
       throw RowError(concat("the row has ", n, " tokens, expected at most the model's ",
                             config_.max_position_embeddings, " positions"));
-    return result;
+    return {std::move(row), std::move(token_ids)};
   }
 
  private:
@@ -91,29 +68,6 @@ class RowReader {
   const ModelConfig& config_;
   bool bare_text_;
 };
-
-std::vector<ScoringRow> read_rows(const OpenedModel& model, bool bare_text, std::istream& in,
-                                  const std::string& source) {
-  const RowReader reader(model, bare_text);
-  std::vector<ScoringRow> rows;
-  std::string line, problems;
-  size_t num_problems = 0;
-  for (int64_t number = 1; std::getline(in, line); ++number) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    try {
-      rows.push_back(reader.read(line));
-    } catch (const RowError& error) {
-      if (++num_problems <= kMaxProblemsShown)
-        problems += concat("\n  ", source, ":", number, ": ", error.what());
-    }
-  }
-  if (in.bad()) throw IoError(concat(source, ": cannot be read"));
-  if (num_problems > kMaxProblemsShown)
-    problems += concat("\n  and ", num_problems - kMaxProblemsShown, " more");
-  if (num_problems > 0)
-    throw IoError(concat(num_problems, " of the rows cannot be scored:", problems));
-  return rows;
-}
 
 /// Doubles print with as many digits as give the same double again, so the float survives too.
 Row aligned(const std::vector<float>& values) {
@@ -156,7 +110,9 @@ std::string to_string(const ScoringSummary& s) {
 
 ScoringSummary score_rows(ExecContext& ctx, const OpenedModel& model, const ScoringOptions& options,
                           std::istream& in, const std::string& source, std::ostream& out) {
-  std::vector<ScoringRow> rows = read_rows(model, options.bare_text, in, source);
+  const RowReader reader(model, options.bare_text);
+  std::vector<ScoringRow> rows;
+  for_each_row(in, source, [&](Row row) { rows.push_back(reader.read(std::move(row))); });
   const auto start = std::chrono::steady_clock::now();
   ScoringSummary summary;
   std::vector<std::vector<int32_t>> sequences;

@@ -288,8 +288,10 @@ void Engine::Impl::append_token(Sequence& sequence, int32_t token, float log_pro
   const PromptGroup& group = *sequence.group;
   sequence.tokens.push_back(token);
   sequence.log_probs.push_back(log_prob);
-  const std::vector<int32_t>& stops =
-      static_cast<const Job*>(group.owner)->request.sampling.stop_token_ids;
+  const Job& job = *static_cast<const Job*>(group.owner);
+  if (job.callbacks.on_token)
+    job.callbacks.on_token(group.prompt_id, sequence.sample_index, token);
+  const std::vector<int32_t>& stops = job.request.sampling.stop_token_ids;
   if (std::find(stops.begin(), stops.end(), token) != stops.end())
     deliver(sequence, FinishReason::kStop);
   else if (sequence.length() == group.max_positions)

@@ -28,6 +28,8 @@ struct GenerateCallbacks {
   /// Once, last. Null: every completion was delivered. Cancelled, FailedPrecondition (the weights
   /// changed before the request's turn) or what the forward threw otherwise.
   std::function<void(std::exception_ptr)> on_done;
+  /// Each token as it is drawn, for streaming; may be null. (prompt_id, sample_index, token)
+  std::function<void(uint64_t, int64_t, int32_t)> on_token;
 };
 
 struct EngineStatus {

@@ -11,6 +11,8 @@ void add_check(CLI::App& app);
 void add_export(CLI::App& app);
 void add_judge(CLI::App& app);
 void add_score(CLI::App& app);
+void add_tokenize(CLI::App& app);
+void add_sample(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_bench(CLI::App& app);

@@ -26,13 +26,18 @@ void expect_error(const Outcome& outcome, const std::vector<std::string>& parts)
 
 TEST(Cli, EveryCommandExplainsItsArguments) {
   const std::pair<Arguments, std::vector<std::string>> commands[] = {
-      {{}, {"train", "check", "judge", "score", "serve", "doctor", "bench", "MOERL_ISA"}},
+      {{},
+       {"train", "check", "judge", "score", "sample", "tokenize", "serve", "doctor", "bench",
+        "MOERL_ISA"}},
       {{"train"}, {"RECIPE", "overrides", "--run-dir"}},
       {{"check"}, {"RECIPE", "overrides"}},
       {{"export"}, {"SOURCE", "DIR", "--dtype", "--max-shard-size", "fp8"}},
       {{"judge"},
        {"VERIFIER", "FILE", "--option", "--workers", "--timeout-s", "countdown", "gsm8k"}},
       {{"score"}, {"MODEL", "FILE", "--entropy", "--experts", "--output", "--dtype", "log_probs"}},
+      {{"sample"},
+       {"MODEL", "--prompt", "--file", "--seed", "--thinking", "--raw", "deepseek_r1", "qwen3"}},
+      {{"tokenize"}, {"MODEL", "FILE", "--plain-specials"}},
       {{"serve"}, {"rollout", "reward", "rollout.addresses"}},
       {{"serve", "rollout"}, {"RECIPE", "overrides", "--address"}},
       {{"serve", "reward"}, {"--address", "--workers", "--timeout-s"}},
@@ -211,6 +216,30 @@ TEST(Cli, ARunLeavesAReportAndTensorBoardEvents) {
       run_moerl({"score", directory / "run", "-", "-o", directory / "bad.jsonl"}, {}, "{}\n"),
       {"standard input:1", "token_ids"});
   EXPECT_FALSE(std::filesystem::exists(directory / "bad.jsonl"));
+  // Sampling from it: one prompt, a file, a chat; the text is a function of the seed.
+  const std::string prompt = "Numbers: 3 5. Target: 15.\n<think>\n";
+  const Arguments limits = {"--max-tokens", "20", "--seed", "7"};
+  const auto sampled = [&](Arguments arguments, const std::string& input = {}) {
+    arguments.insert(arguments.begin(), {"sample", directory / "run"});
+    arguments.insert(arguments.end(), limits.begin(), limits.end());
+    const Outcome outcome = run_moerl(arguments, {}, input);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    expect_parts(outcome.err, {"tokens/s"});
+    return outcome.out;
+  };
+  const nlohmann::json prompt_row = {{"prompt", prompt}};
+  const std::string answer = sampled({"--prompt", prompt});
+  EXPECT_GT(answer.size(), 5u);
+  const auto answered = nlohmann::json::parse(sampled({"--file", "-"}, prompt_row.dump()));
+  EXPECT_EQ(answered.at("response").get<std::string>() + "\n", answer);
+  EXPECT_EQ(sampled({}, "Numbers: 3 5. Target: 15.\n"),
+            sampled({"--prompt", "Numbers: 3 5. Target: 15."}));
+  expect_parts(sampled({"--prompt", prompt, "-n", "2"}), {"=== sample 0", "=== sample 1"});
+  expect_error(run_moerl({"sample", directory / "run", "--chat-template", "vicuna", "-p", "x"}),
+               {"vicuna", "deepseek_r1", "--raw"});
+  expect_error(run_moerl({"sample", directory / "run", "--top-p", "2", "-p", "x"}), {"top_p"});
+  const std::string tokenized = run_moerl({"tokenize", model, "-"}, {}, row).out;
+  EXPECT_EQ(nlohmann::json::parse(tokenized).at("token_ids"), scored.at("token_ids"));
   expect_error(run_moerl({"score", directory / "none", "-"}),
                {"none does not exist", "run directory"});
   const Outcome next = run_moerl(testing::train_arguments(

@@ -143,7 +143,7 @@ TEST_F(ScoringTest, RefusesTheWholeFileForItsBadRows) {
   std::ostringstream out;
   const std::string error =
       error_of<IoError>([&] { score_rows(ctx, model, {}, in, "rows.jsonl", out); });
-  EXPECT_TRUE(error.starts_with("13 of the rows cannot be scored:\n")) << error;
+  EXPECT_TRUE(error.starts_with("13 rows cannot be used:\n")) << error;
   size_t number = 0;
   for (const auto& [row, message] : bad) {
     const size_t at = error.find("rows.jsonl:" + std::to_string(number += 2) + ": ");

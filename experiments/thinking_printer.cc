@@ -1,0 +1,71 @@
+#include "experiments/thinking_printer.h"
+
+#include <algorithm>
+
+namespace moerl {
+namespace {
+
+constexpr std::string_view kOpen = "<think>", kClose = "</think>";
+constexpr std::string_view kDim = "\x1b[2m", kNormal = "\x1b[0m";
+
+/// Length of the longest end of `text` that a tag begins with.
+size_t open_end(std::string_view text, std::string_view tag) {
+  for (size_t n = std::min(text.size(), tag.size() - 1); n > 0; --n)
+    if (text.substr(text.size() - n) == tag.substr(0, n)) return n;
+  return 0;
+}
+
+}  // namespace
+
+ThinkingPrinter::ThinkingPrinter(std::ostream& out, bool is_terminal, bool starts_inside)
+    : out_(out), is_terminal_(is_terminal) {
+  if (!starts_inside) return;
+  set_inside(true);
+  print("<think>\n");
+}
+
+void ThinkingPrinter::set_inside(bool inside) {
+  inside_ = inside;
+  if (is_terminal_) out_ << (inside ? kDim : kNormal);
+}
+
+void ThinkingPrinter::print(std::string_view text) {
+  if (!is_terminal_) {
+    out_ << text;
+    return;
+  }
+  for (char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F)
+      out_ << "\uFFFD";
+    else
+      out_ << c;
+  }
+}
+
+void ThinkingPrinter::push(std::string_view piece) {
+  held_ += piece;
+  while (true) {
+    const std::string_view tag = inside_ ? kClose : kOpen;
+    const size_t at = held_.find(tag);
+    if (at == std::string::npos) break;
+    print(std::string_view(held_).substr(0, at));
+    if (!inside_) set_inside(true);
+    print(tag);
+    if (tag == kClose) set_inside(false);
+    held_.erase(0, at + tag.size());
+  }
+  const size_t keep = open_end(held_, inside_ ? kClose : kOpen);
+  print(std::string_view(held_).substr(0, held_.size() - keep));
+  held_.erase(0, held_.size() - keep);
+  out_.flush();
+}
+
+void ThinkingPrinter::finish() {
+  print(held_);
+  held_.clear();
+  if (inside_) set_inside(false);
+  out_.flush();
+}
+
+}  // namespace moerl
