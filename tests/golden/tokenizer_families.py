@@ -137,9 +137,10 @@ def train(name, lines, vocab_size):
 def golden():
     rng = random.Random(5)
     corpus = re.split(r"\n", HERE.read_text(encoding="utf-8")) * 3 + [random_line(rng) for _ in range(60)]
+    corpus += [" \U00013460 x\U00031350"] * 99  # so that merges cross where old tables would cut
     lines = ["", " ", "Hello world, it's 12345 o'clock!", "  x = 3.14;\n\n\n\treturn", "你好，世界 ひらがな 한국어", " zq zqa",
              "<|begin_of_text|>hi<|eot_id|>", "a <|pad|> b<think>c</think>", "cafe\u0301 \u212b ﬁ", "trailing  \n  ", "\r\n\r\n x",
-             "b\u0345\u07fd b\u0345\u0301", "\U00013460 \U00031350\U0001cc00 \U0001171e"]
+             "b\u0345\u07fd b\u0345\u0301", "a \U00013460 x\U00031350\U0001cc00 \U0001171e"]
     lines += [random_line(rng) for _ in range(60)]
     families = []
     for name in FAMILIES:
