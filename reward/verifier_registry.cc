@@ -9,6 +9,8 @@
 #include "reward/verifiers/length_rewards.h"
 #include "reward/verifiers/qa.h"
 #include "reward/verifiers/structure_rewards.h"
+#include "reward/verifiers/math.h"
+#include "reward/verifiers/multiple_choice.h"
 
 namespace moerl::reward {
 
@@ -50,6 +52,8 @@ std::shared_ptr<VerifierRegistry> make_verifier_registry() {
   registry->add(std::make_shared<SoftOverlongVerifier>());
   registry->add(std::make_shared<CosineVerifier>());
   registry->add(std::make_shared<TagCountVerifier>());
+  registry->add(std::make_shared<MathVerifier>());
+  registry->add(std::make_shared<MultipleChoiceVerifier>());
   return registry;
 }
 
