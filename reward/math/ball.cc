@@ -8,11 +8,6 @@ namespace {
 constexpr std::array<slong, 4> kPrecisions = {64, 128, 256, 512};
 constexpr slong kDecidedBits = 333;  // 1e-100
 
-/// FLINT keeps caches for each thread and frees them on request.
-struct ThreadCache {
-  ~ThreadCache() { flint_cleanup(); }
-};
-
 /// True if the ball holds zero and its radius is below 2^-bits * max(1, |scale|).
 bool is_tiny(const Ball& difference, const Ball& scale, slong bits) {
   mag_t radius, size, one;
@@ -45,7 +40,6 @@ bool Ball::is_real() const {
 }
 
 Sameness compare_constants(const Tree& tree, NodeId a, NodeId b, StepBudget& budget) {
-  thread_local ThreadCache cache;
   for (const slong precision : kPrecisions) {
     const Ball x = evaluate_ball(tree, a, {}, precision, budget);
     const Ball y = evaluate_ball(tree, b, {}, precision, budget);

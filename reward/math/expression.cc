@@ -5,6 +5,16 @@
 #include "common/check.h"
 
 namespace moerl::reward::math {
+namespace {
+
+/// FLINT keeps memory and constants for each thread until it is told that the thread ends.
+struct ThreadCleanup {
+  ~ThreadCleanup() { flint_cleanup(); }
+};
+
+}  // namespace
+
+Tree::Tree() { thread_local const ThreadCleanup cleanup; }
 
 NodeId Tree::add(Node node) {
   if (nodes_.size() - begin_ >= kMaxNodes) throw LimitError("the answer has too many parts");

@@ -122,9 +122,11 @@ struct Node {
   std::vector<RelationOp> relations;
 };
 
-/// The nodes of two answers that are compared; a node's kids come before it.
+/// The nodes of two answers that are compared; a node's kids come before it. Lives on one thread.
 class Tree {
  public:
+  Tree();
+
   /// What is added from here on belongs to another answer: kMaxNodes counts from here.
   void begin_answer() { begin_ = nodes_.size(); }
   /// @throws LimitError if there are too many nodes or they are nested too deeply.
