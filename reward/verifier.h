@@ -42,6 +42,14 @@ class WorkBudget {
   }
 
   bool is_spent() const { return stop_.stop_requested() || Clock::now() >= deadline_; }
+  /// Until the deadline; not below zero.
+  std::chrono::milliseconds time_left() const {
+    if (deadline_ == Clock::time_point::max()) return std::chrono::hours(24);
+    return std::max(std::chrono::milliseconds(0),
+                    std::chrono::floor<std::chrono::milliseconds>(deadline_ - Clock::now()));
+  }
+  /// Stop is requested when the budget is taken back before the deadline.
+  const std::stop_token& stop_token() const { return stop_; }
   /// @throws WorkBudgetSpent if the budget is spent.
   void check() const {
     if (is_spent()) throw WorkBudgetSpent();

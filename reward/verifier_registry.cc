@@ -1,6 +1,7 @@
 #include "reward/verifier_registry.h"
 
 #include "common/check.h"
+#include "reward/verifiers/code.h"
 #include "reward/verifiers/countdown.h"
 #include "reward/verifiers/exact_match.h"
 #include "reward/verifiers/format.h"
@@ -40,6 +41,7 @@ std::vector<std::shared_ptr<const Verifier>> VerifierRegistry::list() const {
 
 std::shared_ptr<VerifierRegistry> make_verifier_registry() {
   auto registry = std::make_shared<VerifierRegistry>();
+  registry->add(std::make_shared<CodeVerifier>());
   registry->add(std::make_shared<CountdownVerifier>());
   registry->add(std::make_shared<ExactMatchVerifier>());
   registry->add(std::make_shared<FormatVerifier>());

@@ -11,6 +11,7 @@
 
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
+#include "reward/sandbox/isolation.h"
 
 namespace moerl::cli {
 namespace {
@@ -64,11 +65,23 @@ std::string cuda_devices() {
   return text;
 }
 
+/// What untrusted code is run in.
+void print_isolation() {
+  const reward::IsolationReport report = reward::inspect_isolation();
+  line("bubblewrap", report.bubblewrap);
+  line("user namespaces", report.user_namespaces);
+  line("seccomp", report.seccomp);
+  line("cgroups", report.cgroups);
+  line("sandbox python", report.python);
+  line("sandbox g++", report.compiler);
+  line("code verifier", report.problem.empty() ? "works" : report.problem);
+}
+
 }  // namespace
 
 void add_doctor(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
-      "doctor", "Print what this machine has: CPU level, memory, CUDA, versions");
+      "doctor", "Print what this machine has: CPU level, memory, CUDA, sandbox, versions");
   command->callback([] {
     utsname system{};
     ::uname(&system);
@@ -87,6 +100,7 @@ void add_doctor(CLI::App& app) {
     line("protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION));
     line("sqlite", sqlite3_libversion());
     line("compiler", __VERSION__);
+    print_isolation();
     std::printf("\nThis build computes on the CPU.\n");
   });
 }
