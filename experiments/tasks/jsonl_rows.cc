@@ -39,9 +39,8 @@ std::string text_field(const json& row, const char* name, const std::string& whe
 
 class RowReader {
  public:
-  explicit RowReader(const TaskConfig& config)
-      : config_(config),
-        template_(policy::ChatTemplate::named(config.chat_template, config.bos_token)) {}
+  RowReader(const TaskConfig& config, policy::ChatTemplate chat_template)
+      : config_(config), template_(std::move(chat_template)) {}
 
   PromptRow read(const json& row, const std::string& where) const {
     return config_.row_format == "gsm8k" ? gsm8k(row, where) : verl(row, where);
@@ -102,7 +101,8 @@ class RowReader {
 }  // namespace
 
 TaskData read_jsonl_task(const TaskConfig& config, const std::filesystem::path& directory) {
-  const RowReader reader(config);
+  const RowReader reader(config,
+                         policy::ChatTemplate::named(config.chat_template, config.bos_token));
   const auto resolve = [&](const std::string& file) {
     const std::filesystem::path path = file;
     return path.is_absolute() ? path : directory / path;
@@ -133,6 +133,18 @@ TaskData read_jsonl_task(const TaskConfig& config, const std::filesystem::path& 
                  });
   }
   return task;
+}
+
+std::vector<PromptRow> read_verl_rows(const std::filesystem::path& file,
+                                      const policy::ChatTemplate& chat_template, int64_t limit) {
+  const TaskConfig config;
+  const RowReader reader(config, chat_template);
+  std::vector<PromptRow> result;
+  int64_t rows = 0;
+  for_each_row(file, limit, rows, [&](const json& row, const std::string& where) {
+    result.push_back(reader.read(row, where));
+  });
+  return result;
 }
 
 }  // namespace moerl

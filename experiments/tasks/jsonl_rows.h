@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "experiments/tasks/task.h"
+#include "policy/chat_template.h"
 
 namespace moerl {
 
@@ -14,5 +15,9 @@ namespace moerl {
 /// one.
 /// @throws IoError naming file and line for a row that does not fit.
 TaskData read_jsonl_task(const TaskConfig& config, const std::filesystem::path& directory);
+
+/// The rows of one file in verl's format, all or the first `limit`. Errors as above.
+std::vector<PromptRow> read_verl_rows(const std::filesystem::path& file,
+                                      const policy::ChatTemplate& chat_template, int64_t limit);
 
 }  // namespace moerl
