@@ -3,7 +3,6 @@
 #include <chrono>
 
 #include "common/check.h"
-#include "common/rng.h"
 #include "experiments/evaluation/evaluator.h"
 #include "experiments/report.h"
 #include "experiments/reward_settings.h"
@@ -88,7 +87,7 @@ void Experiment::resume_from(const std::filesystem::path& checkpoint) {
 }
 
 uint64_t Experiment::seed_for(const std::string& purpose) const {
-  return mix64(static_cast<uint64_t>(recipe_.seed) ^ mix64(hash64(purpose)));
+  return purpose_seed(static_cast<uint64_t>(recipe_.seed), purpose);
 }
 
 std::vector<int32_t> Experiment::encode_prompt(const PromptRow& row) const {
@@ -155,19 +154,17 @@ RunState Experiment::start_of_next_stage() const {
 void Experiment::evaluate(const std::string& stage, std::map<std::string, double>& metrics) {
   if (task_.val.empty()) return;
   const auto start = std::chrono::steady_clock::now();
-  std::vector<DrawnPrompt> prompts;
-  for (size_t i = 0; i < task_.val.size(); ++i)
-    prompts.push_back({i, &task_.val[i], encode_prompt(task_.val[i])});
-  const SamplingParams sampling = {.temperature = recipe_.val.temperature,
-                                   .top_p = recipe_.val.top_p,
-                                   .max_tokens = recipe_.max_response_length(),
-                                   .stop_token_ids = tokenizer_.stop_token_ids};
-  const std::vector<ScoredGroup> groups =
-      generator().run(std::move(prompts), recipe_.val.n, sampling, seed_for("val"),
-                      state_.policy_version, [this](int64_t done, int64_t total) {
-                        progress_.update(concat("evaluating ", done, "/", total));
-                      });
-  metrics.merge(validation_metrics(groups));
+  const eval::EvalPlan plan = eval::validation_plan(recipe_, task_, tokenizer_.stop_token_ids);
+  std::vector<eval::EvalRecord> evaluated;
+  const std::vector<ScoredGroup> groups = eval::evaluate(
+      generator(), tokenizer_.tokenizer, plan, state_.policy_version,
+      {.is_done = nullptr,
+       .on_record = [&](const eval::EvalRecord& record) { evaluated.push_back(record); },
+       .on_progress =
+           [this](int64_t done, int64_t total) {
+             progress_.update(concat("evaluating ", done, "/", total));
+           }});
+  metrics.merge(eval::validation_metrics(plan.problems, std::move(evaluated)));
   generator_->take_reward_metrics();  // a training step's metrics are of its own completions
   metrics["timing_s/testing"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -17,13 +17,25 @@ namespace {
 /// Verdicts as they come in from the reward client's threads.
 class VerdictCollector {
  public:
-  explicit VerdictCollector(int64_t expected, const Generator::OnProgress& on_progress)
-      : verdicts_(static_cast<size_t>(expected)), on_progress_(&on_progress) {}
+  /// Called under the collector's lock: one at a time, and never after abandon().
+  using OnVerdict = std::function<void(size_t index, const reward::Verdict& verdict)>;
+
+  VerdictCollector(int64_t expected, OnVerdict on_verdict, const Generator::OnProgress& on_progress)
+      : verdicts_(static_cast<size_t>(expected)),
+        on_verdict_(std::move(on_verdict)),
+        on_progress_(&on_progress) {}
 
   void put(size_t index, std::exception_ptr error, reward::Verdict verdict) {
     int64_t done = 0;
     {
       std::lock_guard lock(mutex_);
+      if (!error && on_verdict_) {
+        try {
+          on_verdict_(index, verdict);
+        } catch (...) {
+          error = std::current_exception();
+        }
+      }
       if (error && !error_) error_ = error;
       verdicts_[index] = std::move(verdict);
       done = ++done_;
@@ -39,9 +51,10 @@ class VerdictCollector {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return done_ >= count; });
   }
-  /// Nobody waits any more: the progress function is not called again.
+  /// Nobody waits any more: the caller's functions are not called again.
   void abandon() {
     std::lock_guard lock(mutex_);
+    on_verdict_ = nullptr;
     on_progress_ = nullptr;
   }
   std::vector<reward::Verdict> take() {
@@ -56,6 +69,7 @@ class VerdictCollector {
   std::vector<reward::Verdict> verdicts_;
   std::exception_ptr error_;
   int64_t done_ = 0;
+  OnVerdict on_verdict_;
   const Generator::OnProgress* on_progress_;
 };
 
@@ -93,7 +107,7 @@ std::vector<Completion> Generator::generate(
 std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_t group_size,
                                         const SamplingParams& sampling, uint64_t seed,
                                         int64_t policy_version, const OnProgress& on_progress,
-                                        GenerationTimes* times) {
+                                        GenerationTimes* times, const OnScored& on_scored) {
   const auto start = std::chrono::steady_clock::now();
   std::map<uint64_t, size_t> index_of;
   std::vector<TokenizedPrompt> tokenized;
@@ -103,7 +117,15 @@ std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_
     tokenized.push_back({prompts[i].prompt_id, prompts[i].token_ids});
   }
   const int64_t total = static_cast<int64_t>(prompts.size()) * group_size;
-  auto collector = std::make_shared<VerdictCollector>(total, on_progress);
+  std::vector<ScoredCompletion> scored(on_scored ? static_cast<size_t>(total) : 0);
+  VerdictCollector::OnVerdict on_verdict;
+  if (on_scored)
+    on_verdict = [&](size_t index, const reward::Verdict& verdict) {
+      scored[index].verdict = verdict;
+      on_scored(prompts[index / static_cast<size_t>(group_size)], scored[index]);
+      scored[index] = {};
+    };
+  auto collector = std::make_shared<VerdictCollector>(total, std::move(on_verdict), on_progress);
   std::vector<std::shared_ptr<reward::GroupScoring>> scorings;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const PromptRow& row = *prompts[i].row;
@@ -132,8 +154,10 @@ std::vector<ScoredGroup> Generator::run(std::vector<DrawnPrompt> prompts, int64_
         prompt * static_cast<size_t>(group_size) + static_cast<size_t>(completion.sample_index);
     if (is_submitted[index]) return;  // the same completion once more, after workers were lost
     is_submitted[index] = true;
-    scorings[prompt]->add(static_cast<size_t>(completion.sample_index),
-                          text_of(completion, sampling), completion.token_ids);
+    std::string text = text_of(completion, sampling);
+    if (on_scored) scored[index] = {completion, text, {}};
+    scorings[prompt]->add(static_cast<size_t>(completion.sample_index), std::move(text),
+                          completion.token_ids);
   };
 
   std::vector<Completion> completions;

@@ -45,6 +45,8 @@ class Generator {
   using NeedsOf = std::function<std::vector<reward::SampleNeeds>(const reward::RewardParts&)>;
   /// Called with (completions scored, completions in all), from any thread.
   using OnProgress = std::function<void(int64_t done, int64_t total)>;
+  /// Called for each completion once it is scored, in any order, one at a time.
+  using OnScored = std::function<void(const DrawnPrompt& prompt, const ScoredCompletion& scored)>;
 
   /// @param plan, needs_of  what a row earns, and what each part must be told.
   /// @param restore_workers  called when no worker is left that holds the policy version; what is
@@ -61,11 +63,11 @@ class Generator {
 
   /// @return one group for each prompt, in their order. A pure function of the arguments and the
   /// weights.
-  /// @throws the first error of a worker or of the reward service.
+  /// @throws the first error of a worker, of the reward service, or of on_scored.
   std::vector<ScoredGroup> run(std::vector<DrawnPrompt> prompts, int64_t group_size,
                                const SamplingParams& sampling, uint64_t seed,
                                int64_t policy_version, const OnProgress& on_progress,
-                               GenerationTimes* times = nullptr);
+                               GenerationTimes* times = nullptr, const OnScored& on_scored = {});
 
   /// What the calls of each verifier took since this was last asked; see VerifierStatistics.
   std::map<std::string, double> take_reward_metrics() { return statistics_->take_metrics(); }

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "common/check.h"
+#include "common/rng.h"
 
 namespace moerl {
 
@@ -166,6 +167,10 @@ std::string Recipe::to_yaml() const { return ConfigDump::to_yaml(*this); }
 std::filesystem::path Recipe::resolve(const std::string& path) const {
   const std::filesystem::path p = path;
   return p.is_absolute() ? p : directory / p;
+}
+
+uint64_t purpose_seed(uint64_t seed, std::string_view purpose) {
+  return mix64(seed ^ mix64(hash64(purpose)));
 }
 
 int64_t Recipe::max_response_length() const {

@@ -3,6 +3,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/config.h"
@@ -156,5 +157,8 @@ struct Recipe {
 };
 
 void visit_fields(FieldVisitor& v, Recipe& c);
+
+/// A key for random numbers of one purpose ("rollout", "val", …), from a recipe's seed.
+uint64_t purpose_seed(uint64_t seed, std::string_view purpose);
 
 }  // namespace moerl
