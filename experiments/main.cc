@@ -26,6 +26,8 @@ int main(int argc, char** argv) {
   moerl::cli::add_score(app);
   moerl::cli::add_sample(app);
   moerl::cli::add_tokenize(app);
+  moerl::cli::add_eval(app);
+  moerl::cli::add_data(app);
   moerl::cli::add_serve(app);
   moerl::cli::add_doctor(app);
   moerl::cli::add_bench(app);

@@ -13,6 +13,8 @@ void add_judge(CLI::App& app);
 void add_score(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_sample(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_data(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_bench(CLI::App& app);

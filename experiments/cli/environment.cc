@@ -6,11 +6,25 @@
 
 #include <cstdlib>
 
+#include "common/error.h"
+
 namespace moerl::cli {
 
 Isa isa_from_environment() {
   const char* name = std::getenv("MOERL_ISA");
   return name == nullptr || *name == '\0' ? detect_isa() : parse_isa(name);
+}
+
+std::filesystem::path data_folder() {
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::filesystem::path(value == nullptr ? "" : value);
+  };
+  if (const auto folder = variable("MOERL_DATA"); !folder.empty()) return folder;
+  if (const auto cache = variable("XDG_CACHE_HOME"); !cache.empty()) return cache / "moerl/data";
+  const auto home = variable("HOME");
+  if (home.empty()) throw ConfigError("set MOERL_DATA: there is no HOME for the data cache");
+  return home / ".cache/moerl/data";
 }
 
 int num_threads(int64_t requested) {

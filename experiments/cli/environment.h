@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <filesystem>
 
 #include "kernels/isa.h"
 
@@ -8,6 +9,10 @@ namespace moerl::cli {
 /// The instruction level that MOERL_ISA names, else the machine's highest.
 /// @throws std::invalid_argument for an unknown name or one that the machine lacks.
 Isa isa_from_environment();
+
+/// Folder of the data cache: MOERL_DATA, else moerl/data under XDG_CACHE_HOME or ~/.cache.
+/// @throws ConfigError if none of the variables nor HOME is set.
+std::filesystem::path data_folder();
 
 /// `requested` threads, or as many as this process may use cores if it is 0.
 int num_threads(int64_t requested);

@@ -9,22 +9,9 @@
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "experiments/reward_settings.h"
+#include "experiments/cli/verifier_options.h"
 
 namespace moerl::cli {
-namespace {
-
-reward::Options parse_options(const std::vector<std::string>& pairs) {
-  reward::Options options;
-  for (const std::string& pair : pairs) {
-    const size_t equals = pair.find('=');
-    check(equals != std::string::npos && equals > 0, "option '", pair,
-          "' is not of the form key=value");
-    options[pair.substr(0, equals)] = pair.substr(equals + 1);
-  }
-  return options;
-}
-
-}  // namespace
 
 void add_judge(CLI::App& app) {
   struct Options {
@@ -77,7 +64,7 @@ void add_judge(CLI::App& app) {
   command->footer(footer);
   command->callback([options] {
     const reward::JudgeConfig config = {.verifier = options->verifier,
-                                        .options = parse_options(options->options),
+                                        .options = parse_verifier_options(options->options),
                                         .num_threads = num_threads(options->workers),
                                         .deadline_ms = static_cast<int>(options->timeout_s * 1000),
                                         .label = options->label,

@@ -41,6 +41,11 @@ TEST(Cli, EveryCommandExplainsItsArguments) {
       {{"serve"}, {"rollout", "reward", "rollout.addresses"}},
       {{"serve", "rollout"}, {"RECIPE", "overrides", "--address"}},
       {{"serve", "reward"}, {"--address", "--workers", "--timeout-s"}},
+      {{"eval"}, {"MODEL", "--suite", "--workers", "compare", "rescore", "export", "gsm8k"}},
+      {{"eval", "compare"}, {"A", "B", "--output"}},
+      {{"eval", "rescore"}, {"DIR", "--verifier", "--option"}},
+      {{"eval", "export"}, {"lm-eval", "lighteval", "inspect"}},
+      {{"data"}, {"get", "list", "MOERL_DATA"}},
       {{"doctor"}, {"CPU"}},
       {{"bench"}, {"--benchmark_filter"}},
   };

@@ -1,0 +1,192 @@
+// `moerl eval` on a trained run: the figures of training, whoever samples and whatever is killed.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/testing/moerl_servers.h"
+
+namespace moerl {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using testing::Arguments;
+using testing::ChildProcess;
+using testing::file_bytes;
+using testing::moerl_program;
+using testing::MoerlServer;
+using testing::Outcome;
+using testing::run_moerl;
+
+class Eval : public ::testing::Test {
+ protected:
+  /// A run that solves some of its held-out problems; trained once for all tests.
+  static void SetUpTestSuite() {
+    directory_ = new testing::TempDirectory();
+    testing::train(*directory_ / "run", overrides());
+  }
+  static void TearDownTestSuite() {
+    delete directory_;
+    directory_ = nullptr;
+  }
+  static Arguments overrides() {
+    return {"task.countdown.demonstrations=3600", "stages.1.total_training_steps=2"};
+  }
+
+  static Arguments arguments(const std::string& output, const Arguments& more = {}) {
+    Arguments all = {"eval", *directory_ / "run", "--suite",
+                     "val",  "--output",          *directory_ / output};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  static std::string evaluate(const std::string& output, const Arguments& more = {}) {
+    const Outcome outcome = run_moerl(arguments(output, more));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return outcome.out;
+  }
+  static std::string samples(const std::string& output) {
+    return file_bytes(*directory_ / (output + "/samples.jsonl"));
+  }
+  static json results(const std::string& output) {
+    return json::parse(file_bytes(*directory_ / (output + "/results.json")));
+  }
+
+  static testing::TempDirectory* directory_;
+};
+testing::TempDirectory* Eval::directory_ = nullptr;
+
+TEST_F(Eval, GivesTheHeldOutFiguresOfTheTrainingRunExactly) {
+  evaluate("a");
+  const json last = testing::read_metrics(*directory_ / "run").back();
+  const json result = results("a").at("results").at(0);
+  const double accuracy = result.at("metrics").at("pass@1[avg-of-2]").at("value");
+  EXPECT_GT(accuracy, 0);
+  EXPECT_EQ(accuracy, last.at("val-core/countdown/acc/mean@2"));
+  EXPECT_EQ(result.at("metrics").at("pass@2").at("value"),
+            last.at("val-core/countdown/acc/best@2"));
+  EXPECT_EQ(result.at("response_tokens").at("mean"),
+            last.at("val-aux/countdown/response_length/mean"));
+  EXPECT_EQ(result.at("metrics").at("pass@1[avg-of-2]").at("low"),
+            last.at("val-aux/countdown/acc/mean@2/low"));
+
+  // The checkpoint and the name of the task mean the same.
+  const std::string checkpoint = testing::last_checkpoint(*directory_ / "run").string();
+  const Outcome outcome = run_moerl(
+      {"eval", checkpoint, "--suite", "countdown", "--output", *directory_ / "checkpoint"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(samples("checkpoint"), samples("a"));
+}
+
+TEST_F(Eval, KilledAndContinuedItEndsWithTheSameFiles) {
+  const Arguments slow = {"--n", "32", "--max-num-seqs", "8"};
+  evaluate("whole", slow);
+  const std::filesystem::path partial = *directory_ / "killed/samples.partial.jsonl";
+  for (int kills = 0; kills < 2; ++kills) {
+    ChildProcess process(moerl_program(), arguments("killed", slow));
+    const auto size = [&] {
+      std::error_code ignored;
+      const auto bytes = std::filesystem::file_size(partial, ignored);
+      return ignored ? 0 : bytes;
+    };
+    for (const auto before = size(); size() < before + 2000 && !process.ends_within(1ms);) {
+    }
+    process.kill();
+  }
+  EXPECT_TRUE(std::filesystem::exists(partial)) << "it had ended before it was killed";
+  evaluate("killed", slow);
+  EXPECT_EQ(samples("killed"), samples("whole"));
+  EXPECT_EQ(file_bytes(*directory_ / "killed/results.json"),
+            file_bytes(*directory_ / "whole/results.json"));
+  // Once more there is nothing to do; another evaluation does not fit in.
+  evaluate("killed", slow);
+  const Outcome other = run_moerl(arguments("killed", {"--n", "4"}));
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_NE(other.err.find("suites.0.n"), std::string::npos) << other.err;
+}
+
+TEST_F(Eval, AFleetOfWorkersGivesTheSameSamples) {
+  evaluate("embedded");
+  MoerlServer one = MoerlServer::rollout(),
+              two = MoerlServer::rollout({}, 0, {{"MOERL_ISA", "portable"}});
+  evaluate("fleet", {"--workers", one.address() + "," + two.address()});
+  EXPECT_EQ(samples("fleet"), samples("embedded"));
+}
+
+TEST_F(Eval, SeedAndSamplingAreTheUsersAndLimitsKeepTheProblems) {
+  evaluate("seed1", {"--n", "1"});
+  evaluate("seed2", {"--n", "1", "--seed", "2"});
+  evaluate("three", {"--n", "1", "--limit", "3"});
+  EXPECT_NE(samples("seed1"), samples("seed2"));
+  EXPECT_TRUE(samples("seed1").starts_with(samples("three")));
+  EXPECT_EQ(results("three").at("results").at(0).at("num_samples"), 3);
+}
+
+TEST_F(Eval, ComparesRescoresAndExports) {
+  evaluate("tuned", {"--n", "4"});
+  evaluate("greedy", {"--n", "4", "--temperature", "0"});
+  const Outcome compared =
+      run_moerl({"eval", "compare", *directory_ / "tuned", *directory_ / "greedy", "--output",
+                 *directory_ / "compared"});
+  EXPECT_EQ(compared.exit_code, 0) << compared.err;
+  EXPECT_NE(compared.out.find("McNemar"), std::string::npos) << compared.out;
+  EXPECT_TRUE(std::filesystem::exists(*directory_ / "compared/report.html"));
+  EXPECT_EQ(json::parse(file_bytes(*directory_ / "compared/comparison.json"))[0].at("num_problems"),
+            8);
+
+  const auto rescore = [&](const std::string& output, const Arguments& more) {
+    Arguments all = {"eval", "rescore", *directory_ / "tuned", "--output", *directory_ / output};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_moerl(all);
+  };
+  EXPECT_EQ(rescore("same", {}).exit_code, 0);
+  EXPECT_EQ(samples("same"), samples("tuned"));
+  EXPECT_EQ(rescore("other", {"--verifier", "format"}).exit_code, 0);
+  EXPECT_NE(samples("other"), samples("tuned"));
+  EXPECT_EQ(rescore("other", {}).exit_code, 1) << "an evaluation was overwritten";
+  EXPECT_EQ(rescore("bad", {"--verifier", "oracle"}).exit_code, 1);
+
+  for (const char* format : {"lm-eval", "lighteval", "inspect"}) {
+    const Outcome exported =
+        run_moerl({"eval", "export", *directory_ / "tuned", "--format", format});
+    EXPECT_EQ(exported.exit_code, 0) << exported.err;
+    std::istringstream files(exported.out);
+    for (std::string file; std::getline(files, file);)
+      if (file.ends_with(".json")) {
+        EXPECT_TRUE(json::accept(file_bytes(file))) << file;
+      }
+  }
+}
+
+TEST_F(Eval, WhatDoesNotExistIsNamed) {
+  const auto error = [&](const Arguments& more) {
+    const Outcome outcome = run_moerl(more, {{"MOERL_DATA", *directory_ / "no-data"}});
+    EXPECT_EQ(outcome.exit_code, 1) << outcome.out;
+    return outcome.err;
+  };
+  const std::string run = *directory_ / "run", out = *directory_ / "none";
+  EXPECT_NE(error({"eval", run, "--suite", "nosuch", "--output", out}).find("gsm8k"),
+            std::string::npos);
+  EXPECT_NE(error({"eval", run, "--suite", "gsm8k", "--output", out}).find("moerl data get gsm8k"),
+            std::string::npos);
+  EXPECT_NE(error({"eval", run, "--suite", "rows.jsonl", "--output", out}).find("--verifier"),
+            std::string::npos);
+  EXPECT_NE(error({"eval", run, "--suite", "val,val", "--output", out}).find("twice"),
+            std::string::npos);
+  EXPECT_NE(error({"eval", "compare", out, out}).find("eval"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(out + "/eval.json"));
+}
+
+TEST_F(Eval, RowsOfAUsersOwnAreEvaluatedWithTheVerifierThatIsNamed) {
+  std::ofstream(*directory_ / "mine.jsonl")
+      << R"({"data_source":"x","prompt":"Numbers: 3 2. Target: 5.\n","reward_model":{"ground_truth":"3"}})"
+      << "\n";
+  const Outcome outcome =
+      run_moerl({"eval", *directory_ / "run", "--suite", *directory_ / "mine.jsonl", "--verifier",
+                 "exact_match", "--n", "2", "--max-tokens", "8", "--output", *directory_ / "own"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(results("own").at("results").at(0).at("num_samples"), 2);
+  EXPECT_EQ(results("own").at("config").at("suites").at(0).at("verifier"), "exact_match");
+}
+
+}  // namespace
+}  // namespace moerl
