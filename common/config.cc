@@ -126,8 +126,10 @@ class Reader final : public FieldVisitor {
     const YAML::Node node = take(name);
     if (!node) return;
     if (node.IsMap() || node.IsNull()) return violate(name, node, "a list of integers");
-    std::vector<YAML::Node> items = {node};
-    if (node.IsSequence()) items.assign(node.begin(), node.end());
+    std::vector<YAML::Node> items;
+    if (node.IsScalar()) items.push_back(node);
+    if (node.IsSequence())
+      for (const YAML::Node& item : node) items.push_back(item);
     std::vector<int64_t> parsed;
     for (const YAML::Node& item : items) {
       int64_t number = 0;
