@@ -5,13 +5,10 @@
 
 #include "common/check.h"
 #include "common/error.h"
+#include "embedded/python_worker.h"
 #include "reward/plugins/plugin_json.h"
 
 namespace moerl::reward {
-
-/// The text of python_worker.py, which CMake embeds.
-extern const char kPythonWorker[];
-
 namespace {
 
 using Clock = PluginProcess::Clock;
