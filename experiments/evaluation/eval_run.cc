@@ -11,6 +11,7 @@
 #include "experiments/evaluation/results.h"
 #include "experiments/fleet.h"
 #include "experiments/open_model.h"
+#include "experiments/reward_settings.h"
 #include "policy/weights_io.h"
 
 namespace moerl::eval {
@@ -23,6 +24,7 @@ constexpr int64_t kEvaluatedVersion = 0;
 struct PreparedSuite {
   EvalPlan plan;
   SuiteSettings settings;
+  RewardSettings reward;
 };
 
 policy::ChatTemplate choose_template(const EvalRequest& request, const ModelPlace& place,
@@ -70,7 +72,7 @@ class Preparer {
 
   int64_t seed() const { return seed_; }
   const std::optional<Recipe>& recipe() const { return recipe_; }
-  const std::string& template_name() const { return chat_template_.name(); }
+  std::string template_name() const { return chat_template_.name(); }
 
   PreparedSuite prepare(const std::string& name) const {
     PreparedSuite prepared =
@@ -114,9 +116,10 @@ class Preparer {
     prepared.plan = validation_plan(*recipe_, task, stop_token_ids_);
     prepared.settings.description = "held-out problems of the run " + recipe_->name;
     prepared.settings.prompt = "the task's";
-    prepared.settings.verifier =
-        recipe_->reward.verifier.empty() ? task.verifier : recipe_->reward.verifier;
-    prepared.settings.options = recipe_->reward.options;
+    const reward::RewardPart judge = make_reward_plan(recipe_->reward, task.verifier).parts.front();
+    prepared.settings.verifier = judge.verifier;
+    prepared.settings.options = judge.options;
+    prepared.reward = recipe_->reward;
     return prepared;
   }
 
@@ -136,6 +139,8 @@ class Preparer {
     prepared.settings.system = suite.system;
     prepared.settings.verifier = suite.verifier;
     prepared.settings.options = suite.options;
+    prepared.reward.verifier = suite.verifier;
+    prepared.reward.options = suite.options;
     prepared.settings.consensus = suite.consensus;
     return prepared;
   }
@@ -164,14 +169,17 @@ Recipe fleet_recipe(const EvalRequest& request, const std::optional<Recipe>& of_
 
 void sample_missing(const std::vector<PreparedSuite>& suites, const EvalRequest& request,
                     const std::optional<Recipe>& recipe, const OpenedModel& model,
+                    const std::shared_ptr<const reward::VerifierRegistry>& registry,
                     EvalDirectory& directory, ExecContext& ctx, int scoring_threads,
                     Progress& progress) {
-  Fleet fleet(fleet_recipe(request, recipe, scoring_threads), ctx, *model.transformer);
+  Fleet fleet(fleet_recipe(request, recipe, scoring_threads), ctx, *model.transformer, registry);
   fleet.publish(*model.transformer, kEvaluatedVersion);
-  for (const auto& [plan, settings] : suites) {
-    Generator generator(fleet.workers(), fleet.rewards(), model.need_tokenizer().tokenizer,
-                        settings.verifier, settings.options,
-                        [&] { fleet.publish(*model.transformer, kEvaluatedVersion); });
+  for (const auto& [plan, settings, reward] : suites) {
+    Generator generator(
+        fleet.workers(), fleet.rewards(), model.need_tokenizer().tokenizer,
+        make_reward_plan(reward, settings.verifier),
+        [&reward = reward](const reward::RewardParts& parts) { return needs_of(reward, parts); },
+        [&] { fleet.publish(*model.transformer, kEvaluatedVersion); });
     EvalCallbacks callbacks;
     callbacks.is_done = [&, n = plan.n, &suite = plan.suite](int64_t problem) {
       for (int64_t sample = 0; sample < n; ++sample)
@@ -191,9 +199,12 @@ void sample_missing(const std::vector<PreparedSuite>& suites, const EvalRequest&
 std::vector<Summary> run_evaluation(const EvalRequest& request, const DataCache& cache,
                                     ExecContext& ctx, int scoring_threads, Progress& progress) {
   if (request.suites.empty()) throw ConfigError("--suite names no suite");
-  const auto registry = reward::make_verifier_registry();
   const OpenedModel model = open_model(ctx, request.model, request.dtype);
   const Preparer preparer(request, cache, model);
+  const std::optional<Recipe>& recipe = preparer.recipe();
+  const std::shared_ptr<reward::VerifierRegistry> registry =
+      recipe ? make_registry(recipe->reward.plugins, recipe->directory)
+             : reward::make_verifier_registry();
   std::vector<PreparedSuite> suites;
   EvalSettings settings;
   settings.model = std::filesystem::canonical(model.place.directory).string();
@@ -217,7 +228,7 @@ std::vector<Summary> run_evaluation(const EvalRequest& request, const DataCache&
 
   EvalDirectory directory(request.output, to_json(settings), problems);
   if (directory.num_recorded() < num_samples)
-    sample_missing(suites, request, preparer.recipe(), model, directory, ctx, scoring_threads,
+    sample_missing(suites, request, recipe, model, registry, directory, ctx, scoring_threads,
                    progress);
   directory.complete(num_samples);
   const EvalFiles files = EvalDirectory::read(request.output);
