@@ -118,8 +118,7 @@ CheckedRecipe check_recipe(const Recipe& recipe) {
       [&] { task = load_task(recipe.task, recipe.directory, static_cast<uint64_t>(recipe.seed)); });
   attempt([&] { model = load_model_config(recipe); });
   attempt([&] {
-    if (!task.train.empty())
-      check_rewards(recipe, task, *make_registry(recipe.reward.plugins, recipe.directory));
+    check_rewards(recipe, task, *make_registry(recipe.reward.plugins, recipe.directory));
   });
   if (task.train.empty()) checked.problems.emplace_back("the task has no training rows");
   for (const StageConfig& stage : recipe.stages)

@@ -1,5 +1,7 @@
 #include "experiments/open_model.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 #include "common/file.h"
 #include "experiments/run_directory.h"
@@ -93,6 +95,28 @@ OpenedModel open_model(ExecContext& ctx, const fs::path& argument, const std::st
   load_weights(ctx, *opened.transformer, directory);
   opened.transformer->pack(ctx, /*with_dgrad=*/false);
   return opened;
+}
+
+policy::ChatTemplate choose_chat_template(const ModelPlace& place, const std::string& name) {
+  if (!name.empty()) return policy::ChatTemplate::named(name);
+  if (const std::optional<Recipe> recipe = recipe_of(place)) {
+    if (recipe->task.name != "jsonl") return policy::ChatTemplate::named("none");
+    return policy::ChatTemplate::named(recipe->task.chat_template, recipe->task.bos_token);
+  }
+  return policy::ChatTemplate::from_directory(place.directory);
+}
+
+std::vector<int32_t> stop_tokens_of(const OpenedModel& model, const policy::ChatTemplate& chat) {
+  const LoadedTokenizer& tokenizer = model.need_tokenizer();
+  std::vector<int32_t> stops = tokenizer.stop_token_ids;
+  if (!chat.turn_end().empty())
+    if (const auto id = tokenizer.tokenizer.token_id(chat.turn_end()))
+      if (std::find(stops.begin(), stops.end(), *id) == stops.end()) stops.push_back(*id);
+  if (stops.empty())
+    throw ConfigError(concat(model.place.directory.string(),
+                             ": neither generation_config.json nor config.json has an "
+                             "eos_token_id, so no token would end a completion"));
+  return stops;
 }
 
 }  // namespace moerl

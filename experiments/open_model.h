@@ -3,9 +3,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "experiments/model_source.h"
 #include "experiments/recipe.h"
+#include "policy/chat_template.h"
 
 namespace moerl {
 
@@ -44,5 +46,14 @@ struct OpenedModel {
 /// @throws IoError, ConfigError.
 OpenedModel open_model(ExecContext& ctx, const std::filesystem::path& argument,
                        const std::string& dtype = {});
+
+/// How prompts become text for a model: the template of that name, or that of the model's run (or
+/// of its directory) if the name is empty.
+/// @throws ConfigError naming the known templates.
+policy::ChatTemplate choose_chat_template(const ModelPlace& place, const std::string& name);
+
+/// The tokens that end a completion: the model's own, and the end of a turn of the template.
+/// @throws ConfigError if there is none.
+std::vector<int32_t> stop_tokens_of(const OpenedModel& model, const policy::ChatTemplate& chat);
 
 }  // namespace moerl

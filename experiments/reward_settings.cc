@@ -135,9 +135,12 @@ void check_rewards(const Recipe& recipe, const TaskData& task,
   std::set<std::string> sources;
   for (const auto* rows : {&task.train, &task.val})
     for (const PromptRow& row : *rows) sources.insert(row.data_source);
-  for (const std::string& source : sources) {
-    const reward::RewardParts& parts = as_config_error(
-        "reward", [&]() -> const reward::RewardParts& { return plan.parts_for(source); });
+  for (const std::string& source : sources)
+    as_config_error("reward", [&] { plan.parts_for(source); });
+  std::map<std::string, reward::RewardParts> rewards = plan.routes;
+  // Without a task there may be no verifier yet.
+  if (!plan.parts.front().verifier.empty()) rewards["*"] = plan.parts;
+  for (const auto& [source, parts] : rewards) {
     const std::vector<reward::SampleNeeds> needs = needs_of(recipe.reward, parts);
     if (needs.front().correctness || needs.front().group)
       throw ConfigError(concat("reward: the first part of data source '", source, "' is ",

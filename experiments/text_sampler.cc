@@ -22,15 +22,7 @@ struct Stream {
 TextSampler::TextSampler(ExecContext& ctx, const OpenedModel& model,
                          const policy::ChatTemplate& chat, TextSamplerConfig config)
     : ctx_(ctx), tokenizer_(model.need_tokenizer()), config_(std::move(config)) {
-  std::vector<int32_t>& stops = config_.sampling.stop_token_ids;
-  stops = tokenizer_.stop_token_ids;
-  if (!chat.turn_end().empty())
-    if (const auto id = tokenizer_.tokenizer.token_id(chat.turn_end()))
-      if (std::find(stops.begin(), stops.end(), *id) == stops.end()) stops.push_back(*id);
-  if (stops.empty())
-    throw ConfigError(concat(model.place.directory.string(),
-                             ": neither generation_config.json nor config.json has an "
-                             "eos_token_id, so no token would end a completion"));
+  config_.sampling.stop_token_ids = stop_tokens_of(model, chat);
   EngineConfig engine;
   engine.kv_cache_bytes = static_cast<int64_t>(config_.kv_cache_gb * (1 << 30));
   engine.max_num_seqs = config_.max_num_seqs;
@@ -92,15 +84,6 @@ void TextSampler::run(const std::vector<std::vector<int32_t>>& prompts, int64_t 
       while (!streams.empty()) deliver(streams.begin()->first.first, streams.begin()->first.second);
     }
   }
-}
-
-policy::ChatTemplate choose_chat_template(const ModelPlace& place, const std::string& name) {
-  if (!name.empty()) return policy::ChatTemplate::named(name);
-  if (const std::optional<Recipe> recipe = recipe_of(place)) {
-    if (recipe->task.name != "jsonl") return policy::ChatTemplate::named("none");
-    return policy::ChatTemplate::named(recipe->task.chat_template, recipe->task.bos_token);
-  }
-  return policy::ChatTemplate::from_directory(place.directory);
 }
 
 }  // namespace moerl

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "experiments/open_model.h"
-#include "policy/chat_template.h"
 #include "rollout/engine.h"
 
 namespace moerl {
@@ -60,10 +59,5 @@ class TextSampler {
   int64_t num_tokens_ = 0;
   double seconds_ = 0;
 };
-
-/// How prompts become text for a model: the template of that name, or that of the model's run (or
-/// of its directory) if the name is empty.
-/// @throws ConfigError naming the known templates.
-policy::ChatTemplate choose_chat_template(const ModelPlace& place, const std::string& name);
 
 }  // namespace moerl

@@ -1,7 +1,5 @@
 #include "experiments/evaluation/eval_run.h"
 
-#include <nlohmann/json.hpp>
-
 #include "common/check.h"
 #include "common/file.h"
 #include "common/rng.h"
@@ -27,24 +25,6 @@ struct PreparedSuite {
   RewardSettings reward;
 };
 
-policy::ChatTemplate choose_template(const EvalRequest& request, const ModelPlace& place,
-                                     const std::optional<Recipe>& recipe) {
-  if (!request.chat_template.empty()) return policy::ChatTemplate::named(request.chat_template);
-  if (recipe && recipe->task.name == "jsonl")
-    return policy::ChatTemplate::named(recipe->task.chat_template, recipe->task.bos_token);
-  const std::filesystem::path file = place.directory / "tokenizer_config.json";
-  if (recipe || !std::filesystem::exists(file)) return policy::ChatTemplate::named("none");
-  const std::string text = read_file(file);
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  if (json.is_object() && !json.contains("chat_template"))
-    return policy::ChatTemplate::named("none");
-  try {
-    return policy::ChatTemplate::from_tokenizer_config(text, file.string());
-  } catch (const ConfigError& error) {
-    throw ConfigError(concat(error.what(), "; choose one with --chat-template"));
-  }
-}
-
 /// `--suite FILE.jsonl`: rows in the project's layout.
 Suite suite_of_rows(const std::string& path, const EvalRequest& request) {
   if (request.verifier.empty())
@@ -65,8 +45,8 @@ class Preparer {
       : request_(request),
         cache_(cache),
         recipe_(recipe_of(model.place)),
-        chat_template_(choose_template(request, model.place, recipe_)),
-        stop_token_ids_(model.need_tokenizer().stop_token_ids) {
+        chat_template_(choose_chat_template(model.place, request.chat_template)),
+        stop_token_ids_(stop_tokens_of(model, chat_template_)) {
     seed_ = request.seed.value_or(recipe_ ? recipe_->seed : 0);
   }
 

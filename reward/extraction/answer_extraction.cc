@@ -135,4 +135,25 @@ char choice_letter(std::string_view answer, char last) {
   return answer[0];
 }
 
+std::string choice_letters(std::string_view answer, char last) {
+  std::string letters;
+  while (!answer.empty()) {
+    bool is_mark = false;
+    for (const std::string_view mark :
+         {" ", "\n", ",", ";", "&",        "(",      ")",        "[",   "]",  "{",
+          "}", "$",  "*", ".", "\\textbf", "\\text", "\\mathrm", "and", "、", "，"})
+      if (!is_mark && answer.starts_with(mark)) {
+        answer.remove_prefix(mark.size());
+        is_mark = true;
+      }
+    if (is_mark) continue;
+    if (answer[0] < 'A' || answer[0] > last) return "";
+    letters += answer[0];
+    answer.remove_prefix(1);
+  }
+  std::sort(letters.begin(), letters.end());
+  letters.erase(std::unique(letters.begin(), letters.end()), letters.end());
+  return letters;
+}
+
 }  // namespace moerl::reward

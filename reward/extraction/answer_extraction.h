@@ -44,4 +44,8 @@ std::string_view before_chat_token(std::string_view text);
 /// because"; in marked answers. @param last  'D' for four choices. 0 if there is none.
 char choice_letter(std::string_view answer, char last);
 
+/// The letters of an answer that is nothing but choices, sorted, each once: "AC", "A, C", "(A) and
+/// (C)", "$A C$". Empty if it is anything else.
+std::string choice_letters(std::string_view answer, char last);
+
 }  // namespace moerl::reward

@@ -28,15 +28,19 @@ Settings read_settings(const Options& options) {
   return settings;
 }
 
-/// 0 if the ground truth names no choice.
-char gold_letter(std::string_view text, const Settings& settings) {
+/// Empty if the ground truth names no choice.
+std::string gold_letters(std::string_view text, const Settings& settings) {
   text = strip(text);
-  if (!settings.gold_is_index) return choice_letter(text, settings.last);
+  if (!settings.gold_is_index) {
+    const char letter = choice_letter(text, settings.last);
+    const std::string several = choice_letters(text, settings.last);
+    return several.size() > 1 || letter == 0 ? several : std::string(1, letter);
+  }
   int index = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
   const bool is_index = error == std::errc() && end == text.data() + text.size() && index >= 0 &&
                         index <= settings.last - 'A';
-  return is_index ? static_cast<char>('A' + index) : 0;
+  return is_index ? std::string(1, static_cast<char>('A' + index)) : "";
 }
 
 }  // namespace
@@ -57,12 +61,12 @@ Verdict MultipleChoiceVerifier::score(const Sample& sample, const Options& optio
   auto verdict = [&](VerdictStatus status, std::string_view extracted, std::string detail) {
     return make_verdict(settings.scoring, sample.response, status, extracted, std::move(detail));
   };
-  const char gold = gold_letter(sample.ground_truth, settings);
-  if (gold == 0)
+  const std::string gold = gold_letters(sample.ground_truth, settings);
+  if (gold.empty())
     return verdict(
         VerdictStatus::kGoldError, "",
         concat("the ground truth is '", truncate_utf8(sample.ground_truth, 80), "', expected ",
-               settings.gold_is_index ? "the index of a choice" : "a letter from A to ",
+               settings.gold_is_index ? "the index of a choice" : "letters from A to ",
                settings.gold_is_index ? "" : std::string(1, settings.last)));
 
   const auto graded = graded_text(sample.response, settings.scoring.prefix_open_think);
@@ -70,10 +74,13 @@ Verdict MultipleChoiceVerifier::score(const Sample& sample, const Options& optio
       graded ? extract_answers(*graded, settings.extraction) : std::vector<Candidate>{};
   if (candidates.empty()) return verdict(VerdictStatus::kNoAnswer, "", "");
   for (const Candidate& candidate : candidates) {
-    const char letter = candidate.is_joined ? 0 : choice_letter(candidate.text, settings.last);
-    if (letter == 0) continue;
-    return verdict(letter == gold ? VerdictStatus::kCorrect : VerdictStatus::kIncorrect,
-                   std::string(1, letter), "");
+    // Letters of several boxes, or several letters, answer only what has several right choices.
+    std::string letters = gold.size() > 1 ? choice_letters(candidate.text, settings.last) : "";
+    if (letters.empty() && !candidate.is_joined)
+      if (const char letter = choice_letter(candidate.text, settings.last)) letters = letter;
+    if (letters.empty()) continue;
+    return verdict(letters == gold ? VerdictStatus::kCorrect : VerdictStatus::kIncorrect, letters,
+                   "");
   }
   return verdict(VerdictStatus::kUnparsable, candidates.back().text,
                  concat("the answer has no letter from A to ", std::string(1, settings.last)));

@@ -12,8 +12,9 @@ namespace moerl::reward {
 /// 26): letters beyond are no choice (kUnparsable). format_weight (0) and the options of
 /// AnswerScoring.
 ///
-/// The ground truth is a letter, "(B)" or "B) text", or the index of the choice from 0 if the
-/// option gold_is_index (false) is set. Anything else is kGoldError.
+/// The ground truth is a letter, "(B)" or "B) text"; or several letters ("AC", "A, C"), which the
+/// answer must then all give, in any order; or the index of the choice from 0 if the option
+/// gold_is_index (false) is set. Anything else is kGoldError.
 class MultipleChoiceVerifier final : public Verifier {
  public:
   std::string_view name() const override { return "multiple_choice"; }

@@ -141,10 +141,14 @@ class ProblemReader {
   /// Puts the choices under the question, in an order drawn for this row, and renames the truth.
   void add_choices(const std::vector<std::string>& choices, const DataRow& data, json& question,
                    std::string& truth, json& extra) const {
-    const size_t right = static_cast<size_t>(truth[0] - 'A');
-    if (truth.size() != 1 || right >= choices.size())
-      throw IoError(concat(data.where, ": the right choice is '", truth, "', expected a letter to ",
-                           letter(choices.size() - 1)));
+    std::vector<size_t> right;
+    for (const char each : truth) {
+      if (each == ' ' || each == ',') continue;
+      right.push_back(static_cast<size_t>(each - 'A'));
+      if (right.back() >= choices.size())
+        throw IoError(concat(data.where, ": the right choice is '", truth,
+                             "', expected letters from A to ", letter(choices.size() - 1)));
+    }
     std::vector<size_t> order(choices.size());
     std::iota(order.begin(), order.end(), size_t{0});
     if (suite_.rows.shuffle_seed != 0) {
@@ -161,8 +165,9 @@ class ProblemReader {
     question["question"] = text;
     question["letters"] = letters;
     extra["order"] = order;
-    const auto place = std::find(order.begin(), order.end(), right) - order.begin();
-    truth = std::string(1, letter(static_cast<size_t>(place)));
+    truth.clear();
+    for (size_t i = 0; i < order.size(); ++i)
+      if (std::find(right.begin(), right.end(), order[i]) != right.end()) truth += letter(i);
   }
 
   const Suite& suite_;

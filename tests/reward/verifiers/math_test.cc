@@ -86,6 +86,14 @@ TEST(MultipleChoiceVerifierTest, ComparesLetters) {
   EXPECT_EQ(judge("B", "B"), S::kNoAnswer);
   EXPECT_EQ(judge("\\boxed{B}", "B", {{"extraction", "box"}}), S::kCorrect);
   EXPECT_EQ(judge("Answer: B", "1", {{"gold_is_index", "true"}}), S::kCorrect);
+  // Several right choices: all of them and no other, in any order.
+  for (const char* gold : {"AC", "C A", "A, C"}) {
+    EXPECT_EQ(judge("Answer: A, C", gold), S::kCorrect);
+    EXPECT_EQ(judge("Answer: (C) and (A).", gold), S::kCorrect);
+    EXPECT_EQ(judge("Answer: A", gold), S::kIncorrect);
+    EXPECT_EQ(judge("Answer: ABC", gold), S::kIncorrect);
+  }
+  EXPECT_EQ(judge("Answer: AC", "A"), S::kUnparsable);
   for (const char* gold : {"", "E", "b", "Rome"})
     EXPECT_EQ(judge("Answer: B", gold), S::kGoldError);
   EXPECT_EQ(judge("Answer: B", "4", {{"gold_is_index", "true"}}), S::kGoldError);
