@@ -86,9 +86,10 @@ struct Fleet::Embedded {
 
 /// A worker in another process.
 struct Fleet::Remote {
-  explicit Remote(const std::string& address)
+  Remote(const std::string& address, double keepalive_s)
       : name("rollout worker " + address),
-        channel(rpc::connect(address)),
+        channel(rpc::connect(address, {.period_ms = milliseconds(keepalive_s),
+                                       .timeout_ms = milliseconds(keepalive_s / 2)})),
         rollout(channel, name),
         weights(channel, name) {}
   std::string name;
@@ -113,7 +114,8 @@ Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,
   pool_config.max_inflight_sequences = recipe.rollout.max_num_seqs;
   std::vector<WorkerPool::Worker> workers;
   for (const std::string& address : recipe.rollout.addresses) {
-    const Remote& remote = *remotes_.emplace_back(std::make_unique<Remote>(address));
+    const Remote& remote =
+        *remotes_.emplace_back(std::make_unique<Remote>(address, recipe.rollout.keepalive_s));
     workers.push_back({remote.channel, remote.name});
   }
   if (workers.empty()) {

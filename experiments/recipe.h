@@ -31,6 +31,8 @@ struct RolloutSettings {
   int64_t max_num_seqs = 512;  ///< sequences that decode together
   int64_t max_batched_tokens = 4096;  ///< tokens of one forward pass
   double timeout_s = 600;             ///< deadline of one generation call
+  double keepalive_s = 20;  ///< a worker this long silent is pinged, and lost if half as long
+                            ///< passes without an answer
 };
 
 /// One term of a reward; see reward::RewardPart.

@@ -10,7 +10,9 @@
 namespace moerl::rpc {
 namespace {
 
-constexpr int kKeepAliveMs = 20'000, kKeepAliveTimeoutMs = 10'000;
+// The shortest silence after which a server lets a client ping: a client that asks for more than
+// this is taken for a flood and cut off.
+constexpr int kMinPingIntervalMs = 500;
 
 void enable_plugins() {
   static std::once_flag once;
@@ -22,14 +24,18 @@ void enable_plugins() {
 
 }  // namespace
 
-Server::Server(const std::vector<grpc::Service*>& services, const std::string& address) {
+Server::Server(const std::vector<grpc::Service*>& services, const std::string& address,
+               const KeepAlive& keep_alive) {
   enable_plugins();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(-1);
   builder.SetMaxSendMessageSize(-1);
   // Without this two servers can share a port and split its calls between them.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, keep_alive.period_ms);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keep_alive.timeout_ms);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   if (!address.empty())
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
@@ -55,12 +61,12 @@ void Server::shutdown(int grace_ms) {
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(grace_ms));
 }
 
-std::shared_ptr<grpc::Channel> connect(const std::string& address) {
+std::shared_ptr<grpc::Channel> connect(const std::string& address, const KeepAlive& keep_alive) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepAliveMs);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepAliveTimeoutMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, keep_alive.period_ms);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keep_alive.timeout_ms);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }

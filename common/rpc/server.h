@@ -7,13 +7,23 @@
 
 namespace moerl::rpc {
 
-/// A running gRPC server with the health service, and reflection when it listens on a port.
+/// A peer that answers no ping is given up: the calls to it end with UNAVAILABLE, those from it are
+/// cancelled. Without it a machine that lost its power or froze would be waited for until each
+/// call's deadline.
+struct KeepAlive {
+  int period_ms = 20'000;   ///< of silence before a ping
+  int timeout_ms = 10'000;  ///< for its answer
+};
+
+/// A running gRPC server with the health service, reflection when it listens on a port, and
+/// keep-alive.
 class Server {
  public:
   /// @param services  borrowed; must outlive the server.
   /// @param address   "host:port" (port 0 picks a free one), or "" for in-process channels only.
   /// @throws RpcError if the address cannot be bound.
-  Server(const std::vector<grpc::Service*>& services, const std::string& address);
+  Server(const std::vector<grpc::Service*>& services, const std::string& address,
+         const KeepAlive& keep_alive = {});
   ~Server();
 
   /// A channel into this server that leaves out the network.
@@ -31,6 +41,7 @@ class Server {
 };
 
 /// A channel to "host:port" with keep-alive and without message size limits.
-std::shared_ptr<grpc::Channel> connect(const std::string& address);
+std::shared_ptr<grpc::Channel> connect(const std::string& address,
+                                       const KeepAlive& keep_alive = {});
 
 }  // namespace moerl::rpc

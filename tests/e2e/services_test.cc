@@ -84,6 +84,18 @@ TEST_F(Services, AWorkerThatIsKilledIsLeftOut) {
   expect_same_as_embedded(*trainer, "run");
 }
 
+TEST_F(Services, AWorkerThatFreezesIsLeftOutAndGoesOnAfterwards) {
+  MoerlServer a = MoerlServer::rollout(), b = MoerlServer::rollout();
+  const auto trainer = start("run", {address_list("rollout.addresses", {a.address(), b.address()}),
+                                     "rollout.keepalive_s=2"});
+  ASSERT_TRUE(trainer->has_written("grpo 2/24"));
+  a.process().send(SIGSTOP);
+  ASSERT_TRUE(trainer->has_written("grpo 6/24")) << trainer->err();
+  a.process().send(SIGCONT);
+  b.kill();  // the one that was frozen must do the rest
+  expect_same_as_embedded(*trainer, "run");
+}
+
 TEST_F(Services, AWorkerThatComesBackAtItsAddressIsGivenThePresentWeights) {
   MoerlServer a = MoerlServer::rollout(), b = MoerlServer::rollout();
   const auto trainer =

@@ -10,6 +10,7 @@
 #include "rollout/rollout_client.h"
 #include "rollout/rollout_server.h"
 #include "tests/rollout/tiny_model.h"
+#include "tests/testing/freezing_proxy.h"
 
 namespace moerl {
 namespace {
@@ -177,6 +178,33 @@ TEST_F(RolloutServiceTest, ADeadWorkerIsAnRpcErrorThatNamesIt) {
   server_.reset();
   const std::string text = error_text<RpcError>([&] { generate(client, tiny_request(1, 1, 4)); });
   EXPECT_EQ(text.rfind("worker B: Generate: ", 0), 0u) << text;
+}
+
+TEST_F(RolloutServiceTest, APeerThatFallsSilentIsGivenUpByBothSides) {
+  Engine engine(tiny_.model, tiny_engine_config(), tiny_.ctx);
+  RolloutService service(engine);
+  const rpc::KeepAlive keep_alive = {.period_ms = 600, .timeout_ms = 300};
+  rpc::Server server({&service}, "127.0.0.1:0", keep_alive);
+  testing::FreezingProxy proxy(server.port());
+  RolloutClient client(rpc::connect(proxy.address(), keep_alive), "worker B");
+  std::promise<std::exception_ptr> ended;
+  const auto call = client.generate_async(
+      tiny_request(2, 2, 440), 600s, [](const Completion&) {},
+      [&](std::exception_ptr e) { ended.set_value(e); });
+  wait_for_sequences(engine);
+  proxy.freeze();
+  std::future<std::exception_ptr> error = ended.get_future();
+  ASSERT_EQ(error.wait_for(60s), std::future_status::ready);
+  const std::string text = error_text<RpcError>([&] { std::rethrow_exception(error.get()); });
+  EXPECT_EQ(text.rfind("worker B: Generate: ", 0), 0u) << text;
+  // The engine moves only when told to, so the sequences have not come to their own end.
+  std::promise<void> never;
+  const std::future<void> pause = never.get_future();
+  for (int i = 0; i < 3000 && unfinished(engine) > 0; ++i) {
+    pause.wait_for(10ms);
+    if (i % 100 == 0) engine.step();
+  }
+  expect_empty(engine);
 }
 
 TEST_F(RolloutServiceTest, StatusTellsWhatTheWorkerIsAndHolds) {
