@@ -32,6 +32,10 @@ constexpr std::array kPresets = {
                  "Read the following function signature and docstring, and fully implement the "
                  "function described. Your response should only contain the code for this "
                  "function.\n\n{question}"},
+    // Austin et al. 2021, without examples
+    PromptPreset{"mbpp",
+                 "You are an expert Python programmer, and here is your task: {question}\n\nWrite "
+                 "the program in one ```python block."},
 };
 
 }  // namespace

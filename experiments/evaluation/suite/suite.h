@@ -13,9 +13,10 @@ namespace moerl::eval {
 
 /// The file that a suite's problems come from.
 struct SuiteSource {
-  std::string file;          ///< name in the data cache, or a path relative to the suite's own file
-  std::string sha256;        ///< of the file as it is published; empty: not checked
-  std::string url, license;  ///< for people
+  std::string file;     ///< name in the data cache, or a path relative to the suite's own file
+  std::string sha256;   ///< of the file as it is published; empty: not checked
+  std::string url;      ///< where `moerl data get` has it from; https or http
+  std::string license;  ///< for people
   std::string format = "jsonl";  ///< jsonl; csv; task: the held-out rows of `task`. .gz is unpacked
   std::string members;  ///< of a .zip: names to read, * for any text, such as data/test/*_test.csv
   std::vector<std::string> columns;     ///< of csv files without a header
@@ -23,8 +24,8 @@ struct SuiteSource {
 };
 
 /// How a row becomes a problem. Values are templates: {name} is the row's field of that name; a
-/// field that is no text is written as JSON, null as nothing. `_row` is the number of the row and
-/// `_member` the zip member's name without folder and ending.
+/// list of texts is written as lines, null as nothing, what else is no text as JSON. `_row` is the
+/// number of the row and `_member` the zip member's name without folder and ending.
 struct SuiteRows {
   std::string layout =
       "fields";  ///< fields: as below; verl: rows of experiments/tasks/jsonl_rows.h

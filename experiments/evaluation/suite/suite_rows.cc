@@ -25,6 +25,13 @@ std::string strip(const std::string& text) {
 
 std::string text_of(const json& value) {
   if (value.is_null()) return {};
+  if (value.is_array() && !value.empty() &&
+      std::all_of(value.begin(), value.end(), [](const json& v) { return v.is_string(); })) {
+    std::string lines;
+    for (const json& line : value)
+      lines += (lines.empty() ? "" : "\n") + line.get_ref<const std::string&>();
+    return lines;
+  }
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 

@@ -35,12 +35,16 @@ verifier: gsm8k
 
 TEST(SuiteTest, EveryBuiltInSuiteNamesAVerifierAndOptionsThatExist) {
   const auto registry = reward::make_verifier_registry();
-  ASSERT_GE(suite_names().size(), 2u);
+  ASSERT_GE(suite_names().size(), 17u);
   for (const std::string& name : suite_names()) {
     const Suite suite = load_suite(name);
     EXPECT_EQ(suite.name, name);
     EXPECT_FALSE(suite.description.empty()) << name;
-    EXPECT_NO_THROW(registry->get(suite.verifier)->check_options(suite.options)) << name;
+    try {
+      registry->get(suite.verifier)->check_options(suite.options);
+    } catch (const FailedPrecondition&) {
+      EXPECT_EQ(suite.verifier, "code") << "only it needs something of the machine";
+    }
     if (suite.source.format == "task") continue;
     EXPECT_EQ(suite.source.sha256.size(), 64u) << name;
     EXPECT_FALSE(suite.source.url.empty()) << name;
@@ -96,6 +100,13 @@ verifier: gsm8k
   EXPECT_EQ(nlohmann::json::parse(problems[0].row.extra_info_json),
             nlohmann::json::parse(R"({"tests":[1,{"x":2}],"note":"n=3"})"));
   EXPECT_EQ(problems[1].row.prompt, "Solve P\nq in \\boxed{}, {1}");
+}
+
+TEST(SuiteRowsTest, AListOfTextsIsWrittenAsLinesOtherValuesAsJson) {
+  const auto problems = problems_from(suite_from(kMinimal), "rows.jsonl",
+                                      R"({"q":["assert a","assert b"],"a":[1,"b"]})");
+  EXPECT_EQ(problems[0].row.prompt, "assert a\nassert b");
+  EXPECT_EQ(problems[0].row.ground_truth, R"([1,"b"])");
 }
 
 TEST(SuiteRowsTest, BadRowsAreNamedByFileAndLine) {
@@ -179,7 +190,7 @@ TEST(DataCacheTest, FilesEnterByHashAndMissingOnesAreExplained) {
   suite.source.sha256 = sha256("right");
   const DataCache cache(folder.path() / "cache");
   const std::string missing = error_of<IoError>([&] { cache.require(suite); });
-  for (const char* part : {"example.org", "cache/rows.jsonl", "--from"})
+  for (const char* part : {"example.org", "cache/rows.jsonl", "moerl data get small"})
     EXPECT_NE(missing.find(part), std::string::npos) << missing;
   std::filesystem::create_directories(folder.path() / "from/a");
   std::filesystem::create_directories(folder.path() / "from/b");
@@ -239,6 +250,51 @@ TEST(SuiteDataTest, GoldsFedBackAreRightOthersGoldsAndNothingAreWrong) {
     // The next problem's answer is right where it happens to be the same (18 and 18.0 included).
     EXPECT_GE(neighbours, same_as_neighbour) << name;
     EXPECT_LE(neighbours, same_as_neighbour + n / 50 + 1) << name;
+  }
+}
+
+/// Every so many rows of a code suite are tried here.
+constexpr size_t kEveryCodeRow = 12;
+
+TEST(SuiteDataTest, PublishedProgramsPassTheirTestsOthersAndNothingDoNot) {
+  if (!std::filesystem::exists(shared_data())) GTEST_SKIP() << "there is no " << shared_data();
+  TemporaryDirectory folder;
+  const DataCache cache(folder.path());
+  const auto verifier = reward::make_verifier_registry()->get("code");
+  try {
+    verifier->check_options({});
+  } catch (const FailedPrecondition& error) {
+    GTEST_SKIP() << error.what();
+  }
+  for (const char* name : {"humaneval", "mbpp"}) {
+    const Suite suite = load_suite(name);
+    const auto file = cache.add(suite, shared_data());
+    const auto problems = read_problems(suite, file, kNoTemplate, 0);
+    const auto rows = read_data_rows(suite.source, file);
+    ASSERT_EQ(rows.size(), problems.size());
+    EXPECT_EQ(problems.size(), name == std::string("mbpp") ? 500u : 164u);
+    const auto program = [&](size_t i) {
+      const nlohmann::json& row = rows[i % rows.size()].fields;
+      return row.contains("code") ? row.at("code").get<std::string>()
+                                  : row.at("prompt").get<std::string>() +
+                                        row.at("canonical_solution").get<std::string>();
+    };
+    const auto status = [&](size_t i, const std::string& response) {
+      const PromptRow& row = problems[i].row;
+      return verifier
+          ->score({response, row.ground_truth, row.extra_info_json, row.data_source, row.prompt},
+                  suite.options, {})
+          .status;
+    };
+    for (size_t i = 0; i < problems.size(); i += kEveryCodeRow) {
+      const auto answer = [&](const std::string& code) {
+        return "<think>easy</think>\n```python\n" + code + "\n```";
+      };
+      EXPECT_EQ(status(i, answer(program(i))), reward::VerdictStatus::kCorrect) << problems[i].id;
+      EXPECT_EQ(status(i, answer(program(i + 1))), reward::VerdictStatus::kIncorrect)
+          << problems[i].id;
+      EXPECT_EQ(status(i, ""), reward::VerdictStatus::kNoAnswer) << problems[i].id;
+    }
   }
 }
 
