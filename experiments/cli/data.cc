@@ -1,11 +1,25 @@
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "experiments/evaluation/suite/data_cache.h"
+#include "experiments/progress.h"
 
 namespace moerl::cli {
 namespace {
+
+std::filesystem::path get(const eval::DataCache& cache, const eval::Suite& suite) {
+  Progress progress(::isatty(STDERR_FILENO) == 1);
+  const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+  return cache.get(suite, {}, [&](int64_t done, int64_t total) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%.1f of %.1f MiB", mib(done), mib(std::max(done, total)));
+    progress.update(suite.name + " " + text);
+  });
+}
 
 void add_get(CLI::App& data) {
   struct Options {
@@ -13,11 +27,11 @@ void add_get(CLI::App& data) {
     std::string from;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = data.add_subcommand(
-      "get", "Put the file of a suite into the cache, its hash checked; says where it can be had");
+  CLI::App* command =
+      data.add_subcommand("get", "Download the file of a suite into the cache, its hash checked");
   command->add_option("SUITE", options->suites, "names or .yaml files")->required();
   command->add_option("--from", options->from,
-                      "the file, or a folder to search for it; moerl does not download");
+                      "the file, or a folder to search for it, in place of the network");
   command->callback([options] {
     const eval::DataCache cache(data_folder());
     for (const std::string& name : options->suites) {
@@ -26,8 +40,8 @@ void add_get(CLI::App& data) {
         std::printf("%s: generated, needs no file\n", suite.name.c_str());
         continue;
       }
-      const auto path = options->from.empty() || cache.has(suite) ? cache.require(suite)
-                                                                  : cache.add(suite, options->from);
+      const bool is_download = options->from.empty() || cache.has(suite);
+      const auto path = is_download ? get(cache, suite) : cache.add(suite, options->from);
       std::printf("%s: %s\n", suite.name.c_str(), path.c_str());
     }
   });

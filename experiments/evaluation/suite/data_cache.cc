@@ -14,7 +14,8 @@ void check_hash(const Suite& suite, const fs::path& file, const std::string& con
   const std::string hash = sha256(content);
   if (hash != suite.source.sha256)
     throw IoError(concat(file.string(), " is not the file of suite ", suite.name,
-                         ": its sha256 is ", hash, ", expected ", suite.source.sha256));
+                         ": its sha256 is ", hash, ", expected ", suite.source.sha256,
+                         "; remove it and run: moerl data get ", suite.name));
 }
 
 }  // namespace
@@ -30,12 +31,27 @@ fs::path DataCache::require(const Suite& suite) const {
   if (suite.source.format == "task") return {};
   const fs::path path = path_of(suite);
   if (!fs::exists(path)) {
-    const bool has_url = !suite.source.url.empty();
+    const std::string get = concat("run: moerl data get ", suite.name);
     throw IoError(concat("the data of suite ", suite.name, " is not here: expected ", path.string(),
-                         has_url ? concat("; get it from ", suite.source.url) : std::string(),
-                         " and run: moerl data get ", suite.name, " --from FILE"));
+                         suite.source.url.empty() ? concat("; ", get, " --from FILE")
+                                                  : concat("; ", get, " (or, with a file from ",
+                                                           suite.source.url, ", --from FILE)")));
   }
   if (!suite.source.sha256.empty()) check_hash(suite, path, read_file(path));
+  return path;
+}
+
+fs::path DataCache::get(const Suite& suite, const DownloadLimits& limits,
+                        const std::function<void(int64_t, int64_t)>& on_progress) const {
+  if (suite.source.format == "task" || has(suite) || suite.source.url.empty())
+    return require(suite);
+  const fs::path path = path_of(suite);
+  try {
+    download(suite.source.url, path, suite.source.sha256, limits, on_progress);
+  } catch (const IoError& error) {
+    throw IoError(concat(error.what(), "; without a network, put the file at ", path.string(),
+                         " or run: moerl data get ", suite.name, " --from FILE"));
+  }
   return path;
 }
 

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "experiments/evaluation/suite/download.h"
 #include "experiments/evaluation/suite/suite.h"
 
 namespace moerl::eval {
@@ -21,6 +22,12 @@ class DataCache {
   /// @throws IoError if it is missing, saying where it belongs and where it can be had, or if its
   ///   SHA-256 is another.
   std::filesystem::path require(const Suite& suite) const;
+
+  /// As require, but a file that is missing is downloaded from the suite's address.
+  /// @throws IoError as require and download, saying how to do without a network.
+  std::filesystem::path get(
+      const Suite& suite, const DownloadLimits& limits = {},
+      const std::function<void(int64_t done, int64_t total)>& on_progress = {}) const;
 
   /// Puts the file with the suite's name and hash that lies under `from` (a folder, searched with
   /// its sub-folders, or the file itself) into the cache.
