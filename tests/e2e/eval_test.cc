@@ -3,6 +3,7 @@
 
 #include <fstream>
 
+#include "common/rng.h"
 #include "tests/testing/moerl_servers.h"
 
 namespace moerl {
@@ -77,39 +78,59 @@ TEST_F(Eval, GivesTheHeldOutFiguresOfTheTrainingRunExactly) {
   EXPECT_EQ(samples("checkpoint"), samples("a"));
 }
 
-TEST_F(Eval, KilledAndContinuedItEndsWithTheSameFiles) {
-  const Arguments slow = {"--n", "32", "--max-num-seqs", "8"};
+TEST_F(Eval, KilledAtAnyMomentAndContinuedItEndsWithTheSameFiles) {
+  Arguments slow = {"--n", "32", "--max-num-seqs", "8"};
   evaluate("whole", slow);
-  const std::filesystem::path partial = *directory_ / "killed/samples.partial.jsonl";
-  for (int kills = 0; kills < 2; ++kills) {
-    ChildProcess process(moerl_program(), arguments("killed", slow));
-    const auto size = [&] {
-      std::error_code ignored;
-      const auto bytes = std::filesystem::file_size(partial, ignored);
-      return ignored ? 0 : bytes;
-    };
-    for (const auto before = size(); size() < before + 2000 && !process.ends_within(1ms);) {
-    }
-    process.kill();
-  }
-  EXPECT_TRUE(std::filesystem::exists(partial)) << "it had ended before it was killed";
-  evaluate("killed", slow);
-  EXPECT_EQ(samples("killed"), samples("whole"));
-  EXPECT_EQ(file_bytes(*directory_ / "killed/results.json"),
-            file_bytes(*directory_ / "whole/results.json"));
   // Once more there is nothing to do; another evaluation does not fit in.
-  evaluate("killed", slow);
-  const Outcome other = run_moerl(arguments("killed", {"--n", "4"}));
+  evaluate("whole", slow);
+  const Outcome other = run_moerl(arguments("whole", {"--n", "4"}));
   EXPECT_EQ(other.exit_code, 1);
   EXPECT_NE(other.err.find("suites.0.n"), std::string::npos) << other.err;
+
+  MoerlServer one = MoerlServer::rollout(), two = MoerlServer::rollout();
+  const std::string fleet = one.address() + "," + two.address();
+  Rng rng(1, 0);
+  for (const std::string workers : {"", fleet.c_str()}) {
+    const std::string output = workers.empty() ? "killed" : "killed-fleet";
+    Arguments all = slow;
+    if (!workers.empty()) all.insert(all.end(), {"--workers", workers});
+    const std::filesystem::path partial = *directory_ / (output + "/samples.partial.jsonl");
+    int kills_between = 0;
+    for (int kills = 0; kills < 5; ++kills) {
+      ChildProcess process(moerl_program(), arguments(output, all));
+      const auto size = [&] {
+        std::error_code ignored;
+        const auto bytes = std::filesystem::file_size(partial, ignored);
+        return ignored ? 0 : bytes;
+      };
+      // Before the first line, or so many bytes after where the last one was killed, within a line.
+      const uint64_t more = kills == 0 ? 0 : 1 + rng.below(8000);
+      for (const auto before = size(); size() < before + more && !process.ends_within(0ms);) {
+      }
+      process.kill();
+      kills_between += size() > 0;
+    }
+    EXPECT_GE(kills_between, 2) << "it had ended, or not begun, when it was killed";
+    evaluate(output, all);
+    EXPECT_EQ(samples(output), samples("whole"));
+    EXPECT_EQ(file_bytes(*directory_ / (output + "/results.json")),
+              file_bytes(*directory_ / "whole/results.json"));
+    EXPECT_FALSE(std::filesystem::exists(partial));
+  }
 }
 
-TEST_F(Eval, AFleetOfWorkersGivesTheSameSamples) {
+TEST_F(Eval, OneTwoAndThreeWorkersGiveTheSameSamples) {
   evaluate("embedded");
   MoerlServer one = MoerlServer::rollout(),
-              two = MoerlServer::rollout({}, 0, {{"MOERL_ISA", "portable"}});
-  evaluate("fleet", {"--workers", one.address() + "," + two.address()});
-  EXPECT_EQ(samples("fleet"), samples("embedded"));
+              two = MoerlServer::rollout({}, 0, {{"MOERL_ISA", "portable"}}),
+              three = MoerlServer::rollout();
+  std::string workers;
+  for (const MoerlServer* server : {&one, &two, &three}) {
+    workers += (workers.empty() ? "" : ",") + server->address();
+    const std::string output = "fleet" + std::to_string(workers.size());
+    evaluate(output, {"--workers", workers});
+    EXPECT_EQ(samples(output), samples("embedded")) << workers;
+  }
 }
 
 TEST_F(Eval, SeedAndSamplingAreTheUsersAndLimitsKeepTheProblems) {
@@ -173,6 +194,8 @@ TEST_F(Eval, WhatDoesNotExistIsNamed) {
   EXPECT_NE(error({"eval", run, "--suite", "val,val", "--output", out}).find("twice"),
             std::string::npos);
   EXPECT_NE(error({"eval", "compare", out, out}).find("eval"), std::string::npos);
+  EXPECT_NE(error({"eval", run + "/nothing", "--suite", "val", "--output", out}).find("nothing"),
+            std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(out + "/eval.json"));
 }
 
