@@ -42,19 +42,22 @@ class OutputReader {
   }
 
  private:
+  // Bytes are taken within the handler only: those of a finished async_read_some whose handler is
+  // still to come would be lost when the io_context is stopped.
   void read() {
-    pipe_.async_read_some(boost::asio::buffer(buffer_),
-                          [this](const boost::system::error_code& error, size_t size) {
-                            if (error) {
-                              if (error != boost::asio::error::operation_aborted) close();
-                              return;
-                            }
-                            text_.append(buffer_.data(), size);
-                            if (text_.size() <= max_bytes_) return read();
-                            text_.resize(max_bytes_);
-                            close();
-                            over_limit_();
-                          });
+    pipe_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                     [this](boost::system::error_code error) {
+                       if (error == boost::asio::error::operation_aborted) return;
+                       size_t size = 0;
+                       if (!error) size = pipe_.read_some(boost::asio::buffer(buffer_), error);
+                       if (error == boost::asio::error::would_block) return read();
+                       if (error) return close();
+                       text_.append(buffer_.data(), size);
+                       if (text_.size() <= max_bytes_) return read();
+                       text_.resize(max_bytes_);
+                       close();
+                       over_limit_();
+                     });
   }
 
   boost::asio::posix::stream_descriptor pipe_;
