@@ -52,11 +52,12 @@ void TextSampler::run(const std::vector<std::vector<int32_t>>& prompts, int64_t 
   };
   std::exception_ptr error;
   GenerateCallbacks callbacks;
-  callbacks.on_token = [&](uint64_t prompt_id, int64_t sample, int32_t token) {
-    Stream& stream = stream_of(prompt_id, sample);
-    stream.sample.token_ids.push_back(token);
+  callbacks.on_token = [&](const DrawnToken& drawn) {
+    Stream& stream = stream_of(drawn.prompt_id, drawn.sample_index);
+    stream.sample.token_ids.push_back(drawn.token);
     ++num_tokens_;
-    emit(prompt_id, sample, stream, stream.decoder.push(token));
+    emit(drawn.prompt_id, drawn.sample_index, stream, stream.decoder.push(drawn.token));
+    return true;
   };
   const auto deliver = [&](uint64_t prompt_id, int64_t sample) {
     Stream& stream = stream_of(prompt_id, sample);

@@ -1,6 +1,8 @@
 #include "policy/token_scores.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "common/check.h"
 #include "common/error.h"
@@ -22,6 +24,24 @@ std::vector<std::vector<std::vector<int32_t>>> experts_of(const std::vector<Tens
       experts[static_cast<size_t>(row - begin)].emplace_back(first, first + k);
     }
   return experts;
+}
+
+/// Likeliest tokens behind rows [begin, end) of hidden, a few rows of logits at a time.
+std::vector<std::vector<TokenLogProb>> top_of(ExecContext& ctx, const Transformer& model,
+                                              const Tensor& hidden, size_t begin, size_t end,
+                                              const TokenScoreOptions& options) {
+  constexpr size_t kRowsAtOnce = 32;
+  std::vector<std::vector<TokenLogProb>> top;
+  std::vector<int32_t> rows;
+  for (; begin < end; begin += rows.size()) {
+    rows.resize(std::min(kRowsAtOnce, end - begin));
+    std::iota(rows.begin(), rows.end(), static_cast<int32_t>(begin));
+    const Tensor logits = model.logits(ctx, hidden, rows);
+    for (auto& list : top_log_probs(ctx, logits, model.config().sampled_vocab_size(),
+                                    options.temperature, options.num_top))
+      top.push_back(std::move(list));
+  }
+  return top;
 }
 
 /// One forward over `sequences`; appends their scores.
@@ -51,6 +71,7 @@ void score_batch(ExecContext& ctx, const Transformer& model, Sequences sequences
     scores.entropy = slice(entropy);
     if (options.with_experts)
       scores.experts = experts_of(experts, static_cast<int64_t>(begin), static_cast<int64_t>(end));
+    if (options.num_top > 0) scores.top = top_of(ctx, model, hidden, begin, end - 1, options);
     for (size_t i = 0; i < scores.log_probs.size(); ++i)
       if (!std::isfinite(scores.log_probs[i]))
         throw NumericalError(concat("the log-prob of token ", i + 1, " of sequence ",

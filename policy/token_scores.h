@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "policy/top_log_probs.h"
 #include "policy/transformer.h"
 
 namespace moerl {
@@ -11,6 +12,7 @@ struct TokenScoreOptions {
   float temperature = 1;      ///< > 0: the distribution is that of logits / temperature
   int64_t max_tokens = 4096;  ///< of one forward; a longer sequence runs alone. Changes no bit
   bool with_experts = false;
+  int64_t num_top = 0;  ///< likeliest tokens listed for each place
 };
 
 /// What a model says of one given sequence of n tokens.
@@ -21,6 +23,8 @@ struct TokenScores {
   /// [n][MoE layers][K]: the experts that ran for each token, in the router's order; empty unless
   /// asked for. The MTP module is not part of it.
   std::vector<std::vector<std::vector<int32_t>>> experts;
+  /// [n - 1][num_top]: the likeliest tokens in the place of tokens 1 …; empty unless asked for.
+  std::vector<std::vector<TokenLogProb>> top;
 };
 
 /// Scores sequences with the forward that samples and trains, so the log-probs are the bits that

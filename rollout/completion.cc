@@ -38,6 +38,8 @@ void validate(const GenerateRequest& request, const ModelConfig& model) {
         kMaxInt32 - request.group_size, "]");
   check(request.policy_version >= -1, "policy_version is ", request.policy_version,
         ", expected >= 0, or -1 for any");
+  check(request.num_top_log_probs >= 0, "num_top_log_probs is ", request.num_top_log_probs,
+        ", expected >= 0");
   validate(request.sampling, model.vocab_size);
   for (size_t i = 0; i < request.prompts.size(); ++i) {
     const std::vector<int32_t>& tokens = request.prompts[i].token_ids;

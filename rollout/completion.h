@@ -31,6 +31,9 @@ struct GenerateRequest {
   uint64_t seed = 0;
   int64_t policy_version = -1;
   int64_t first_sample_index = 0;
+  /// Likeliest tokens that GenerateCallbacks::on_token is told with each drawn one; not on the
+  /// wire.
+  int64_t num_top_log_probs = 0;
 
   int64_t num_sequences() const { return static_cast<int64_t>(prompts.size()) * group_size; }
 };

@@ -89,7 +89,8 @@ struct Engine::Impl {
   void keep_last_hidden(const StepPlan& plan, const Tensor& hidden);
   Tensor sampled_logits(const StepPlan& plan, const Tensor& hidden);
   void sample(const StepPlan& plan, const Tensor& hidden);
-  void append_token(Sequence& sequence, int32_t token, float log_prob);
+  void append_token(Sequence& sequence, int32_t token, float log_prob,
+                    std::span<const TokenLogProb> top);
   void deliver(Sequence& sequence, FinishReason reason);
   void publish();
 
@@ -280,19 +281,34 @@ void Engine::Impl::sample(const StepPlan& plan, const Tensor& hidden) {
   log_probs.resize(params.size());
   kernels::sample_token(ctx, logits, model.config().sampled_vocab_size(), params, tokens,
                         log_probs);
-  for (size_t i = 0; i < params.size(); ++i)
-    append_token(*plan.samples[i].sequence, tokens[i], log_probs[i]);
+  for (size_t i = 0; i < params.size(); ++i) {
+    Sequence& sequence = *plan.samples[i].sequence;
+    const Job& job = *static_cast<const Job*>(sequence.group->owner);
+    std::vector<TokenLogProb> top;
+    if (const int64_t k = job.request.num_top_log_probs; k > 0) {
+      const auto row = static_cast<int64_t>(i);
+      const float temperature = params[i].temperature > 0 ? params[i].temperature : 1;
+      top = top_log_probs(ctx, logits.rows(row, row + 1), model.config().sampled_vocab_size(),
+                          temperature, k)[0];
+    }
+    append_token(sequence, tokens[i], log_probs[i], top);
+  }
 }
 
-void Engine::Impl::append_token(Sequence& sequence, int32_t token, float log_prob) {
+void Engine::Impl::append_token(Sequence& sequence, int32_t token, float log_prob,
+                                std::span<const TokenLogProb> top) {
   const PromptGroup& group = *sequence.group;
   sequence.tokens.push_back(token);
   sequence.log_probs.push_back(log_prob);
   const Job& job = *static_cast<const Job*>(group.owner);
-  if (job.callbacks.on_token)
-    job.callbacks.on_token(group.prompt_id, sequence.sample_index, token);
+  const bool goes_on =
+      !job.callbacks.on_token || job.callbacks.on_token({.prompt_id = group.prompt_id,
+                                                         .sample_index = sequence.sample_index,
+                                                         .token = token,
+                                                         .log_prob = log_prob,
+                                                         .top = top});
   const std::vector<int32_t>& stops = job.request.sampling.stop_token_ids;
-  if (std::find(stops.begin(), stops.end(), token) != stops.end())
+  if (!goes_on || std::find(stops.begin(), stops.end(), token) != stops.end())
     deliver(sequence, FinishReason::kStop);
   else if (sequence.length() == group.max_positions)
     deliver(sequence, FinishReason::kLength);

@@ -1,8 +1,10 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
+#include "policy/top_log_probs.h"
 #include "policy/transformer.h"
 #include "rollout/completion.h"
 
@@ -21,6 +23,16 @@ void visit_fields(FieldVisitor& v, EngineConfig& c);
 /// Policy version of an engine whose model has no weights yet; it refuses every request.
 inline constexpr int64_t kNoWeights = -1;
 
+/// A token as it is drawn.
+struct DrawnToken {
+  uint64_t prompt_id = 0;
+  int64_t sample_index = 0;
+  int32_t token = 0;
+  float log_prob = 0;
+  /// GenerateRequest::num_top_log_probs of them, likeliest first; valid during the call.
+  std::span<const TokenLogProb> top;
+};
+
 /// What happens to a request. Called on the thread that steps the engine; must not block, throw or
 /// call the engine other than submit() and cancel().
 struct GenerateCallbacks {
@@ -28,8 +40,8 @@ struct GenerateCallbacks {
   /// Once, last. Null: every completion was delivered. Cancelled, FailedPrecondition (the weights
   /// changed before the request's turn) or what the forward threw otherwise.
   std::function<void(std::exception_ptr)> on_done;
-  /// Each token as it is drawn, for streaming; may be null. (prompt_id, sample_index, token)
-  std::function<void(uint64_t, int64_t, int32_t)> on_token;
+  /// Each token as it is drawn; may be null. False: the completion ends with this token (kStop).
+  std::function<bool(const DrawnToken&)> on_token;
 };
 
 struct EngineStatus {

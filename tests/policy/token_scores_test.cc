@@ -50,6 +50,30 @@ TEST(TokenScoresTest, AgreesWithTransformers) {
   }
 }
 
+TEST(TokenScoresTest, ListsTheLikeliestTokensWithTheBitsOfTheirScores) {
+  const ModelConfig config = tiny_config();
+  ExecContext ctx{2};
+  const auto model = make_model(ctx, config, DType::kF32);
+  const Sequences sequences = random_sequences({40, 1, 9}, config);
+  const int64_t vocab = config.sampled_vocab_size();
+  const TokenScoreOptions options{.temperature = 0.7f, .num_top = vocab};
+  const std::vector<TokenScores> scores = score_tokens(ctx, *model, sequences, options);
+  ASSERT_TRUE(scores[1].top.empty());
+  for (size_t s : {0, 2}) {
+    ASSERT_EQ(scores[s].top.size(), sequences[s].size() - 1);
+    for (size_t i = 0; i < scores[s].top.size(); ++i) {
+      const std::vector<TokenLogProb>& top = scores[s].top[i];
+      ASSERT_EQ(static_cast<int64_t>(top.size()), vocab);
+      for (size_t r = 1; r < top.size(); ++r) ASSERT_GE(top[r - 1].log_prob, top[r].log_prob);
+      const auto chosen = std::find_if(top.begin(), top.end(), [&](const TokenLogProb& t) {
+        return t.token == sequences[s][i + 1];
+      });
+      ASSERT_NE(chosen, top.end());
+      EXPECT_EQ(chosen->log_prob, scores[s].log_probs[i]) << s << " " << i;
+    }
+  }
+}
+
 class TokenScoresFormTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(TokenScoresFormTest, BatchThreadsAndLengthChangeNoBit) {

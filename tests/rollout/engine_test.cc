@@ -84,6 +84,51 @@ TEST_F(EngineTest, StopsAtAStopTokenAndKeepsIt) {
   EXPECT_GT(stopped, 0);
 }
 
+TEST_F(EngineTest, TellsEachTokenAsItIsDrawnAndStopsWhereTheCallerSays) {
+  Engine engine = make();
+  GenerateRequest request = tiny_request(2, 3, 12);
+  request.sampling.stop_token_ids.clear();
+  const CompletionMap whole = generate(engine, request);
+  request.num_top_log_probs = testing::kTinyVocab;
+  CompletionMap told, cut;
+  std::exception_ptr error;
+  const auto key = std::pair(uint64_t{10}, int64_t{1});
+  engine.submit(request,
+                {.on_completion =
+                     [&](Completion c) { cut.emplace(std::pair(c.prompt_id, c.sample_index), c); },
+                 .on_done = [&](std::exception_ptr e) { error = e; },
+                 .on_token =
+                     [&](const DrawnToken& drawn) {
+                       Completion& c = told[{drawn.prompt_id, drawn.sample_index}];
+                       c.token_ids.push_back(drawn.token);
+                       c.log_probs.push_back(drawn.log_prob);
+                       EXPECT_EQ(static_cast<int64_t>(drawn.top.size()), testing::kTinyVocab);
+                       for (const TokenLogProb& top : drawn.top) {
+                         EXPECT_LE(top.log_prob, drawn.top[0].log_prob);
+                         if (top.token == drawn.token) {
+                           EXPECT_EQ(top.log_prob, drawn.log_prob);
+                         }
+                       }
+                       return std::pair(drawn.prompt_id, drawn.sample_index) != key ||
+                              c.token_ids.size() < 4;
+                     }});
+  while (engine.step()) {
+  }
+  EXPECT_FALSE(error);
+  ASSERT_EQ(cut.size(), 6u);
+  for (const auto& [id, completion] : cut) {
+    EXPECT_EQ(completion.token_ids, told[id].token_ids);
+    EXPECT_EQ(completion.log_probs, told[id].log_probs);
+    const Completion& full = whole.at(id);
+    const size_t length = id == key ? 4 : full.token_ids.size();
+    EXPECT_EQ(completion.token_ids,
+              std::vector<int32_t>(full.token_ids.begin(),
+                                   full.token_ids.begin() + static_cast<std::ptrdiff_t>(length)));
+    EXPECT_EQ(completion.finish_reason, id == key ? FinishReason::kStop : FinishReason::kLength);
+  }
+  expect_empty(engine);
+}
+
 TEST_F(EngineTest, SamplesNoMoreThanMaxTokens) {
   Engine engine = make();
   for (int64_t max_tokens : {1, 2, 33}) {
