@@ -1,19 +1,12 @@
 #include "experiments/thinking_printer.h"
 
-#include <algorithm>
+#include "experiments/partial_match.h"
 
 namespace moerl {
 namespace {
 
 constexpr std::string_view kOpen = "<think>", kClose = "</think>";
 constexpr std::string_view kDim = "\x1b[2m", kNormal = "\x1b[0m";
-
-/// Length of the longest end of `text` that a tag begins with.
-size_t open_end(std::string_view text, std::string_view tag) {
-  for (size_t n = std::min(text.size(), tag.size() - 1); n > 0; --n)
-    if (text.substr(text.size() - n) == tag.substr(0, n)) return n;
-  return 0;
-}
 
 }  // namespace
 
@@ -55,7 +48,7 @@ void ThinkingPrinter::push(std::string_view piece) {
     if (tag == kClose) set_inside(false);
     held_.erase(0, at + tag.size());
   }
-  const size_t keep = open_end(held_, inside_ ? kClose : kOpen);
+  const size_t keep = partial_match(held_, inside_ ? kClose : kOpen);
   print(std::string_view(held_).substr(0, held_.size() - keep));
   held_.erase(0, held_.size() - keep);
   out_.flush();
