@@ -4,6 +4,7 @@
 #include "common/rpc/server.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
+#include "experiments/cli/serve_openai.h"
 #include "experiments/fleet.h"
 #include "experiments/model_source.h"
 #include "experiments/reward_settings.h"
@@ -105,12 +106,14 @@ void add_serve_rollout(CLI::App& serve) {
 
 void add_serve(CLI::App& app) {
   CLI::App* serve =
-      app.add_subcommand("serve", "Run a service on its own, for runs on other machines");
+      app.add_subcommand("serve", "Run a service: OpenAI's API, or one of a run on other machines");
   serve->require_subcommand(1);
+  add_serve_openai(*serve);
   add_serve_rollout(*serve);
   add_serve_reward(*serve);
   serve->footer(
-      "The recipe of the training run names the addresses: rollout.addresses, reward.addresses.");
+      "rollout and reward: the recipe of the training run names the addresses: rollout.addresses, "
+      "reward.addresses.");
 }
 
 }  // namespace moerl::cli
