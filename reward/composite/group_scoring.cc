@@ -70,14 +70,15 @@ void GroupScoring::send(const Requests& requests) {
 void GroupScoring::after_first(size_t index, Requests& requests) {
   Member& member = members_[index];
   const VerdictStatus first = member.verdicts.front().status;
-  if (!member.error && !is_unscorable(first)) {
+  if (!member.error && !is_unscorable(first))
     member.sample.is_correct = first == VerdictStatus::kCorrect;
-    group_.push_back({member.sample.num_tokens, count_characters(member.sample.response),
-                      *member.sample.is_correct});
-  }
   for (size_t part = 1; part < parts_.size(); ++part)
     if (needs_[part].correctness && !needs_[part].group) requests.emplace_back(index, part);
   if (--num_unjudged_ > 0) return;
+  // In the order of the completions, not of their verdicts: what a part sees repeats with the run.
+  for (const auto& [sample, verdicts, error, num_open] : members_)
+    if (sample.is_correct)
+      group_.push_back({sample.num_tokens, count_characters(sample.response), *sample.is_correct});
   for (size_t each = 0; each < members_.size(); ++each)
     for (size_t part = 1; part < parts_.size(); ++part)
       if (needs_[part].group) requests.emplace_back(each, part);

@@ -19,7 +19,8 @@ using SubmitItem =
 ///
 /// A part that needs no more than the completion is asked for at once; one that needs its
 /// correctness, when the first part has been judged; one that needs the group (such as len), when
-/// the first parts of all completions have been judged. What a part needs travels with its request,
+/// the first parts of all completions have been judged (the group is in the order of the
+/// completions, whichever was judged first). What a part needs travels with its request,
 /// so every request is a pure function of itself and may be retried on any server.
 class GroupScoring : public std::enable_shared_from_this<GroupScoring> {
  public:
@@ -61,8 +62,9 @@ class GroupScoring : public std::enable_shared_from_this<GroupScoring> {
 
   mutable std::mutex mutex_;  // guards what follows
   std::vector<Member> members_;
-  std::vector<GroupMember> group_;  // complete when num_unjudged_ is 0
-  size_t num_unjudged_;             // completions whose first part is open
+  std::vector<GroupMember>
+      group_;            // by index, without the unscorable; filled when num_unjudged_ is 0
+  size_t num_unjudged_;  // completions whose first part is open
 };
 
 }  // namespace moerl::reward

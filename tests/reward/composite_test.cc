@@ -186,7 +186,7 @@ TEST_F(GroupScoringTest, AsksForAPartWhenWhatItNeedsIsKnown) {
   for (const Request& request : requests_) {
     if (request.item.verifier != "len") continue;
     EXPECT_EQ(request.item.sample.group,
-              (std::vector<GroupMember>{{1, 1, false}, {2, 2, true}, {4, 4, true}}));
+              (std::vector<GroupMember>{{2, 2, true}, {1, 1, false}, {4, 4, true}}));
   }
   EXPECT_TRUE(ends_.empty());
   for (uint64_t i = 0; i < 3; ++i)
