@@ -23,12 +23,12 @@ void check_parts(const RewardParts& parts) {
           "reward part '", part.name, "': every part needs a name of its own");
     check(!part.verifier.empty(), "reward part '", part.name, "': the verifier is not named");
     if (part.score_by_status.empty()) continue;
-    for (const auto& [status, value] : part.score_by_status)
+    for (const auto& entry : part.score_by_status)
       check(std::any_of(kVerdictStatuses.begin(), kVerdictStatuses.end(),
                         [&](VerdictStatus each) {
-                          return !is_unscorable(each) && status_name(each) == status;
+                          return !is_unscorable(each) && status_name(each) == entry.first;
                         }),
-            "reward part '", part.name, "': score_by_status names '", status,
+            "reward part '", part.name, "': score_by_status names '", entry.first,
             "', expected correct, incorrect, no_answer, unparsable, limit or timeout");
     for (const char* status : {"correct", "incorrect"})
       check(part.score_by_status.contains(status), "reward part '", part.name,
