@@ -89,6 +89,8 @@ NodeId parse_text(const std::vector<Token>& tokens, Tree& tree) {
   if (!is_list || parts.size() < 2 || parts.size() > kMaxElements) {
     const std::string text = folded(tokens);
     if (const auto number = number_word(text)) return tree.number(*number);
+    if (text == "all real numbers" || text == "all reals" || text == "real numbers")
+      return tree.make(Kind::kNumberSet, {}, "R");
     return tree.make(Kind::kText, {}, text);
   }
   std::vector<NodeId> kids;

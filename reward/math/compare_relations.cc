@@ -55,6 +55,10 @@ bool Comparer::is_name(NodeId id) {
              tree_[node.kids[1]].value == Rational(-1) && is_name(node.kids[0]);
     case Kind::kProduct:
       if (node.kids.size() == 2 && tree_[node.kids[0]].text == "d") return is_name(node.kids[1]);
+      // m\angle A
+      if (node.kids.size() > 2 && tree_[node.kids[0]].text == "m" &&
+          tree_[node.kids[1]].text == "\\angle")
+        return true;
       // Segments and areas are written in capitals: AB, [ABC]; 2x and xy are expressions.
       return std::all_of(node.kids.begin(), node.kids.end(), [&](NodeId kid) {
         const Node& factor = tree_[kid];

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "reward/math/evaluate_exact.h"
+#include "reward/math/numerals.h"
 #include "reward/math/rational_function.h"
 
 namespace moerl::reward::math {
@@ -31,14 +32,16 @@ bool has_finite_decimal(const Rational& value) {
   return fmpz_is_one(rest.numerator());
 }
 
-/// The decimal is the exact value rounded to the decimal's last digit.
+/// The decimal has at least `num_digits` significant digits, and is the exact value rounded to the
+/// last of them.
 bool is_rounded(const Tree& tree, const Node& decimal, NodeId decimal_id, NodeId exact,
-                StepBudget& budget) {
+                long num_digits, StepBudget& budget) {
   Rational scaled = decimal.value;
   Rational ten(10), unit;
   fmpq_pow_si(unit.get(), ten.get(), decimal.decimals);
   fmpq_mul(scaled.get(), scaled.get(), unit.get());
-  if (fmpz_cmpabs(scaled.numerator(), Rational(100).numerator()) < 0) return false;
+  const Rational least = power_of_ten(num_digits - 1);
+  if (fmpz_cmpabs(scaled.numerator(), least.numerator()) < 0) return false;
   // |decimal - exact| <= unit / 2, as a relative tolerance on the larger of both.
   const Ball x = evaluate_ball(tree, exact, {}, 256, budget);
   if (!x.is_finite() || !x.is_real()) return false;
@@ -60,10 +63,14 @@ bool is_approximation(const Tree& tree, NodeId a, NodeId b, const std::optional<
   if (!left == !right) return false;
   const auto& exact = left ? y : x;
   if (exact && exact->is_integer()) return false;
+  const auto is_rounding = [&](long num_digits) {
+    return is_rounded(tree, left ? *left : *right, left ? a : b, left ? b : a, num_digits, budget);
+  };
   if (!exact || !has_finite_decimal(*exact))
-    if (is_close(tree, a, b, Rational(1, 1'000'000), budget)) return true;
-  return rounding == DecimalRounding::kDigits &&
-         is_rounded(tree, left ? *left : *right, left ? a : b, left ? b : a, budget);
+    if (is_close(tree, a, b, Rational(1, 1'000'000), budget) ||
+        ((left ? left : right)->decimals >= 6 && is_rounding(6)))
+      return true;
+  return rounding == DecimalRounding::kDigits && is_rounding(3);
 }
 
 /// splitmix64

@@ -42,7 +42,7 @@ bool Comparer::equal_kinds(NodeId a, NodeId b) {
     if (values_a || values_b) {
       auto values = [&](NodeId id, const auto& found) {
         if (found) return *found;
-        return is_list_like(tree_[id].kind) ? tree_[id].kids : std::vector<NodeId>{id};
+        return is_list_like(tree_[id].kind) ? elements(id) : std::vector<NodeId>{id};
       };
       return unordered(values(a, values_a), values(b, values_b));
     }
@@ -72,7 +72,7 @@ bool Comparer::equal_kinds(NodeId a, NodeId b) {
   if (is_list_like(kind_a) && is_list_like(kind_b)) {
     const bool is_ordered =
         kind_a == Kind::kList && kind_b == Kind::kList && !options_.unordered_lists;
-    const std::vector<NodeId> kids_a = tree_[a].kids, kids_b = tree_[b].kids;
+    const std::vector<NodeId> kids_a = elements(a), kids_b = elements(b);
     if (is_ordered ? in_order(kids_a, kids_b) : unordered(kids_a, kids_b)) return true;
   }
   if (const auto same = intervals(a, b)) return *same;
@@ -158,6 +158,20 @@ bool Comparer::scalars(NodeId a, NodeId b) {
   if (tree_[a].kind == Kind::kBased || tree_[b].kind == Kind::kBased) return based(a, b);
   if (tree_[a].kind == Kind::kRatio && tree_[b].kind == Kind::kRatio) return ratios(a, b);
   return compare_scalars(tree_, a, b, options_.decimal_rounding, seed_, budget_) == Sameness::kSame;
+}
+
+/// The elements of a list or set, with both values of those that have two.
+std::vector<NodeId> Comparer::elements(NodeId id) {
+  std::vector<NodeId> all;
+  const std::vector<NodeId> kids = tree_[id].kids;
+  for (const NodeId kid : kids) {
+    const auto values = is_structure(tree_[kid].kind) ? std::nullopt : plus_minus(kid);
+    if (values)
+      all.insert(all.end(), values->begin(), values->end());
+    else
+      all.push_back(kid);
+  }
+  return all;
 }
 
 std::optional<std::vector<NodeId>> Comparer::plus_minus(NodeId id) {

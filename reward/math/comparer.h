@@ -25,6 +25,7 @@ class Comparer {
   bool based(NodeId a, NodeId b);
   bool ratios(NodeId a, NodeId b);
   /// The two values of an expression with +-; empty if it has none.
+  std::vector<NodeId> elements(NodeId id);
   std::optional<std::vector<NodeId>> plus_minus(NodeId id);
   NodeId choose_sign(NodeId id, bool is_upper);
 

@@ -101,6 +101,7 @@ class Lexer {
           {"=>", ">="},
           {"!=", "!="},
           {"<>", "!="},
+          {"+/-", "+-"},
           {"==", "="},
           {"**", "^"},
           {"...", ""}}) {
@@ -161,7 +162,10 @@ class Lexer {
       while (static_cast<unsigned char>(peek()) >= 0x80 &&
              character_meaning(rest().substr(0, character_size(rest()))).action == Action::kLetter)
         at_ += character_size(rest());
-      push(TokenKind::kWord, text_.substr(begin, at_ - begin));
+      const std::string_view run = text_.substr(begin, at_ - begin);
+      if (const std::string_view joint = word_meaning(run); !joint.empty())
+        return push(TokenKind::kCommand, joint);
+      push(TokenKind::kWord, run);
       tokens_.back().is_text = true;
       return;
     }
@@ -196,9 +200,9 @@ class Lexer {
   void command() {
     if (at_ >= text_.size()) return;
     if (++num_commands_ > kMaxCommands) throw LimitError("the answer has too many commands");
-    size_t end = at_;
-    while (end < text_.size() && is_letter(text_[end])) ++end;
-    if (end == at_) ++end;
+    // \\frac is \frac escaped twice; in an environment it may begin a row.
+    if (peek() == '\\' && num_environments_ == 0 && is_known_command(letters_at(at_ + 1))) ++at_;
+    const size_t end = at_ + std::max<size_t>(letters_at(at_).size(), 1);
     std::string_view name = text_.substr(at_, end - at_);
     if (is_space(name[0])) {
       at_ = end;
@@ -209,6 +213,9 @@ class Lexer {
     at_ = end;
     if (name == "operatorname") take("*");
     if (name == "begin" || name == "end") return environment(name == "begin");
+    if (name == "not" && take("=")) return push(TokenKind::kSymbol, "!=");
+    if (name == "not" && take("\\in")) return push(TokenKind::kCommand, "notin");
+    if (name == "sqrt" && digits_at(at_) > 1) return root_of_digit();
     if (name == "mathbb" || name == "Bbb") return number_set();
     if ((name == "left" || name == "right") && take(".")) return;
     // \quadx is \quad x: authors forget the space.
@@ -217,6 +224,19 @@ class Lexer {
       name = "quad";
     }
     apply(name, command_meaning(name));
+  }
+
+  std::string_view letters_at(size_t at) const {
+    size_t end = at;
+    while (end < text_.size() && is_letter(text_[end])) ++end;
+    return text_.substr(std::min(at, text_.size()), end - at);
+  }
+
+  /// \sqrt23 is \sqrt{2} times 3.
+  void root_of_digit() {
+    push(TokenKind::kCommand, "sqrt");
+    count_digits(1);
+    push(TokenKind::kNumber, text_.substr(at_++, 1));
   }
 
   void apply(std::string_view name, const CommandMeaning& meaning) {
@@ -266,6 +286,7 @@ class Lexer {
     push(is_begin ? TokenKind::kBegin : TokenKind::kEnvironmentEnd, name);
     num_open_ += is_begin ? 1 : -1;
     num_open_ = std::max(num_open_, 0);
+    num_environments_ += is_begin;
   }
 
   void number_set() {
@@ -368,6 +389,7 @@ class Lexer {
   std::vector<bool> groups_;       // of open braces: is the content text?
   std::vector<bool> transparent_;  // of open braces: are they no tokens?
   int num_open_ = 0;               // brackets that make commas separate elements
+  int num_environments_ = 0;       // begun so far
   bool has_space_ = false;
   bool is_emphasis_ = false;
   size_t num_commands_ = 0;

@@ -41,7 +41,10 @@ NodeId Parser::parse() {
     tokens_.erase(tokens_.end() - 2);
   }
   if (peek().kind == TokenKind::kEnd) fail("the answer is empty");
-  const NodeId root = grouped(list());
+  NodeId root = grouped(list());
+  if (take_command("over"))
+    root =
+        tree_.make(Kind::kProduct, {root, tree_.make(Kind::kPower, {product(), tree_.number(-1)})});
   if (peek().kind != TokenKind::kEnd) fail("cannot read on");
   return root;
 }

@@ -74,6 +74,11 @@ NodeId Parser::command() {
   if (name == "infty") return tree_.make(Kind::kInfinity, {});
   if (name == "emptyset") return tree_.make(Kind::kSet, {});
   if (name.starts_with("mathbb:")) return tree_.make(Kind::kNumberSet, {}, name.substr(7));
+  // An arrow over two letters has a direction, over one letter it is a typeface.
+  if (name == "vec") {
+    const bool is_named = peek().is("{") && peek(1).text.size() > 1 && peek(2).is("}");
+    return is_named ? overline(name) : argument(false);
+  }
   if (name == "overline" || name == "bar" || name == "widebar") return overline(name);
   if (name == "lfloor") return delimited("rfloor", Function::kFloor);
   if (name == "lceil") return delimited("rceil", Function::kCeil);

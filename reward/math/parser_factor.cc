@@ -90,6 +90,11 @@ bool Parser::take_degree() {
 NodeId Parser::power(NodeId base) {
   expect("^");
   if (take_degree()) return tree_.make(Kind::kQuantity, {base}, in_angle_ ? "angle" : "deg");
+  // 3^{rd}
+  if (peek().is("{") && unit_name(peek(1).text) == kCounted && peek(2).is("}")) {
+    at_ += 3;
+    return base;
+  }
   if (peek().is("'") || (peek().is("{") && peek(1).is("'"))) {
     const std::string mark = raw_group();
     return tree_.make(Kind::kSymbol, {}, tree_[base].text + mark);
@@ -131,7 +136,8 @@ NodeId Parser::subscript(NodeId base) {
   if (node.kind == Kind::kNumber && node.value.sign() >= 0) {
     const std::string digits =
         tokens_[at_ - 2].is(")") ? tokens_[at_ - 3].text : tokens_[at_ - 2].text;
-    const std::string text = raw_group();
+    std::string text = raw_group();
+    if (text.starts_with('(') && text.ends_with(')')) text = text.substr(1, text.size() - 2);
     static constexpr std::pair<std::string_view, long> kWords[] = {
         {"two", 2},   {"three", 3}, {"four", 4}, {"five", 5},    {"six", 6},     {"seven", 7},
         {"eight", 8}, {"nine", 9},  {"ten", 10}, {"twelve", 12}, {"sixteen", 16}};
@@ -167,7 +173,7 @@ NodeId Parser::primary() {
     case TokenKind::kBegin:
       return environment();
     case TokenKind::kSymbol:
-      if (token.is("(") || token.is("[")) return brackets();
+      if (token.is("(") || token.is("[") || token.is("]")) return brackets();
       if (token.is("{")) return group();
       if (token.is("\\{")) return set();
       if (token.is("|")) return absolute_value();
@@ -280,7 +286,11 @@ NodeId Parser::word() {
     token.text.erase(0, 1);
     split_word_ = at_;
   }
-  const bool is_function = name == "f" || name == "g" || name == "h";
+  // P(x) = ... is about a function, whatever its letter.
+  const bool is_defined = peek().is("(") && peek(1).kind == TokenKind::kWord &&
+                          peek(1).text.size() == 1 && peek(2).is(")") && peek(3).is("=") &&
+                          (at_ == 1 || ends_element(at_ - 2));
+  const bool is_function = name == "f" || name == "g" || name == "h" || is_defined;
   if (is_function && text.size() == 1) {
     const bool is_inverse = peek().is("^") && peek(1).is("{") && peek(2).is("-") &&
                             peek(3).text == "1" && peek(4).is("}") && peek(5).is("(");

@@ -7,14 +7,19 @@ namespace moerl::reward::math {
 
 NodeId Parser::brackets() {
   const DepthGuard guard(*this);
-  const std::string open = take().text;
+  std::string open = take().text;
   const Restore bar(bar_closes_, false), colon(colon_separates_, false);
   std::vector<Element> elements = list();
-  const std::string close = take().text;
-  if (close != ")" && close != "]") {
+  std::string close = take().text;
+  // ]0,1[ is the open interval.
+  const bool is_pair = elements.size() == 2;
+  if (close != ")" && close != "]" && !(close == "[" && is_pair)) {
     --at_;
     fail("expected a closing bracket");
   }
+  if (open == "]" && !is_pair) fail("expected an expression before ']'");
+  if (open == "]") open = "(";
+  if (close == "[") close = ")";
   if (elements.size() == 1 && (open == "(") == (close == ")")) return elements[0].node;
   std::vector<NodeId> kids;
   for (const Element& element : elements) kids.push_back(element.node);

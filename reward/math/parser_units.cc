@@ -36,13 +36,19 @@ class UnitReader {
   bool has_words() const { return num_words_ > 0; }
   size_t at() const { return at_; }
   /// Empty for counted things.
-  std::string name() const { return name_ + power_; }
+  std::string name() const {
+    if (name_ == "mi/h") return "mph";
+    if (name_ == "km/h") return "kmh";
+    return name_ + power_;
+  }
 
  private:
   bool word(const Token& token) {
     const std::string_view unit = unit_name(token.text);
     const bool may_be_symbol = token.text.size() == 1 && !token.is_text;
-    if (unit.empty() || may_be_symbol) {
+    if (unit.empty() && static_cast<unsigned char>(token.text[0]) >= 0x80) {
+      name_ += token.text;
+    } else if (unit.empty() || may_be_symbol) {
       const bool is_noun = token.is_text && is_lower_word(token.text) &&
                            !is_function_word(token.text) && scale_of(token.text) == 0;
       if (!is_noun || ++num_unknown_ > kMaxUnknownWords) return false;

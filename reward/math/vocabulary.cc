@@ -43,7 +43,7 @@ Table<CommandMeaning> make_commands() {
       "displaystyle textstyle scriptstyle scriptscriptstyle limits nolimits nonumber notag ! "
       "mathop mathrel mathbin mathord rm bf it cal sf tt em boldmath unboldmath strut "
       "centering tiny small normalsize large Large LARGE huge Huge $ left. right. therefore "
-      "hline square blacksquare Box",
+      "hline square blacksquare Box ( ) [ ]",
       Action::kIgnore);
   add(", ; : > quad qquad thinspace medspace thickspace enspace space hfill hfil newline par ~ "
       "linebreak noindent",
@@ -53,8 +53,8 @@ Table<CommandMeaning> make_commands() {
   add("text mbox hbox textnormal textrm textbf textit textsf texttt textup textsl emph mathrm "
       "operatorname operatorname* mathsf mathtt fbox* underline textsc mathop*",
       Action::kText);
-  add("boxed fbox mathbf mathit mathcal mathscr mathfrak boldsymbol bm pmb vec hat tilde "
-      "overrightarrow widehat widetilde mathnormal ensuremath smash cancel",
+  add("boxed fbox mathbf mathit mathcal mathscr mathfrak boldsymbol bm pmb hat tilde "
+      "widehat widetilde mathnormal ensuremath smash cancel",
       Action::kOpenGroup);
   symbol("cdot times ast star bullet", "*");
   symbol("div", "/");
@@ -116,6 +116,7 @@ Table<CommandMeaning> make_commands() {
   command("to rightarrow Rightarrow implies longrightarrow mapsto", "to");
   command("exponentialE", "e");
   command("imaginaryI imaginaryJ", "i");
+  command("vec overrightarrow", "vec");
   return table;
 }
 
@@ -142,7 +143,10 @@ Table<std::string_view> make_words() {
            {"degree", "circ"},    {"percent", "percent"},
            {"pct", "percent"},    {"percentage", "percent"},
            {"and", "and"},        {"or", "or"},
-           {"And", "and"},        {"Or", "or"}})
+           {"And", "and"},        {"Or", "or"},
+           {"和", "and"},         {"与", "and"},
+           {"且", "and"},         {"以及", "and"},
+           {"或", "or"},          {"或者", "or"}})
     table[word] = meaning;
   return table;
 }
@@ -150,23 +154,23 @@ Table<std::string_view> make_words() {
 Table<std::string_view> make_units() {
   Table<std::string_view> table;
   // The first of each group is the name of all of it.
-  for (std::string_view group : {"m meter meters metre metres",
-                                 "cm centimeter centimeters centimetre centimetres",
-                                 "mm millimeter millimeters millimetre millimetres",
-                                 "km kilometer kilometers kilometre kilometres",
+  for (std::string_view group : {"m meter meters metre metres 米",
+                                 "cm centimeter centimeters centimetre centimetres 厘米",
+                                 "mm millimeter millimeters millimetre millimetres 毫米",
+                                 "km kilometer kilometers kilometre kilometres 千米 公里",
                                  "in inch inches",
                                  "ft foot feet",
                                  "yd yard yards",
                                  "mi mile miles",
-                                 "s sec second seconds secs",
-                                 "min minute minutes mins",
-                                 "h hr hrs hour hours",
-                                 "day days",
+                                 "s sec second seconds secs 秒",
+                                 "min minute minutes mins 分钟",
+                                 "h hr hrs hour hours 小时",
+                                 "day days 天",
                                  "week weeks",
                                  "month months",
                                  "year years yr yrs",
-                                 "g gram grams",
-                                 "kg kilogram kilograms kgs",
+                                 "g gram grams 克",
+                                 "kg kilogram kilograms kgs 千克 公斤",
                                  "mg milligram milligrams",
                                  "lb lbs pound pounds",
                                  "oz ounce ounces",
@@ -182,7 +186,7 @@ Table<std::string_view> make_units() {
                                  "dollar dollars USD usd bucks",
                                  "cent cents",
                                  "euro euros EUR",
-                                 "yuan RMB rmb",
+                                 "yuan RMB rmb 元",
                                  "rupees rupee",
                                  "pence penny pennies",
                                  "nickel nickels",
@@ -202,6 +206,11 @@ Table<std::string_view> make_units() {
                                  "rad radian radians",
                                  "am AM",
                                  "pm PM",
+                                 "cm2 平方厘米",
+                                 "m2 平方米",
+                                 "cm3 立方厘米",
+                                 "m3 立方米",
+                                 "deg 度",
                                  "square squares sq",
                                  "cubic cu",
                                  "per"}) {
@@ -226,7 +235,7 @@ Table<std::string_view> make_units() {
       "possible arrangement arrangements combination combinations permutation permutations "
       "possibilities outcome outcomes pair pairs subset subsets element elements side sides row "
       "rows "
-      "turn turns root roots unit units",
+      "turn turns root roots unit units st nd rd th 个 人 只 种 次 本 条 张 块 名 件 岁",
       [&](std::string_view word) { table[word] = kCounted; });
   return table;
 }
@@ -308,18 +317,32 @@ Table<CharacterMeaning> make_characters() {
        {"\u00A0", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006", "\u2007", "\u2008", "\u2009",
         "\u200A", "\u202F", "\u205F", "\u3000"})
     table[space] = {C::Action::kSpace, {}, {}};
-  for (std::string_view nothing : {"\u200B", "\u200C", "\u200D", "\u2060", "\u2061", "\u2062",
-                                   "\uFEFF", "\uFE0F", "€", "£", "¥", "✅", "✔", "“", "”", "‘", "’"})
+  for (std::string_view nothing :
+       {"\u200B", "\u200C", "\u200D", "\u2060", "\u2061", "\u2062", "\uFEFF", "\uFE0F", "€", "£",
+        "¥", "￥", "✅", "✔", "“", "”", "‘", "’"})
     table[nothing] = {C::Action::kIgnore, {}, {}};
   return table;
 }
 
 }  // namespace
 
-CommandMeaning command_meaning(std::string_view name) {
+namespace {
+
+const Table<CommandMeaning>& commands() {
   static const Table<CommandMeaning> table = make_commands();
-  const auto it = table.find(name);
-  return it == table.end() ? CommandMeaning{Action::kToken, TokenKind::kCommand, name} : it->second;
+  return table;
+}
+
+}  // namespace
+
+CommandMeaning command_meaning(std::string_view name) {
+  const auto it = commands().find(name);
+  return it == commands().end() ? CommandMeaning{Action::kToken, TokenKind::kCommand, name}
+                                : it->second;
+}
+
+bool is_known_command(std::string_view name) {
+  return commands().contains(name) || !word_meaning(name).empty();
 }
 
 CharacterMeaning character_meaning(std::string_view utf8) {

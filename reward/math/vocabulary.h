@@ -23,6 +23,8 @@ struct CommandMeaning {
 
 /// @param name  without the backslash. Unknown commands are tokens of their own name.
 CommandMeaning command_meaning(std::string_view name);
+/// True if the command has a meaning of its own.
+bool is_known_command(std::string_view name);
 
 /// A character outside of ASCII.
 struct CharacterMeaning {
