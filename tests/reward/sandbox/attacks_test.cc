@@ -1,3 +1,7 @@
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstddef>
 #include <functional>
 
 #include "reward/sandbox/sandbox.h"
@@ -161,6 +165,11 @@ const std::string kSystem =
 
 std::vector<Escape> escapes() {
   const auto no_seccomp = warden_without("        install_seccomp()\n", "");
+  // Both filters: what follows "--" is the program, and the filter of the container its argument.
+  const auto no_filters = both(no_seccomp, [](IsolationConfig& config) {
+    config.bwrap_arguments.insert(config.bwrap_arguments.end(),
+                                  {"--", config.python, "-s", "-c", config.warden});
+  });
   const auto no_drop = warden_without("        drop_capabilities()\n", "");
   const std::string proc_mount =
       "    call(libc.mount, b\"tmpfs\", b\"/proc\", b\"tmpfs\", MS_RDONLY | MS_NOSUID | MS_NODEV | "
@@ -194,13 +203,14 @@ std::vector<Escape> escapes() {
       {"user namespace", kSystem + "breach_if(libc.unshare(0x10000000) == 0)",
        both(no_seccomp, bwrap_without("--disable-userns"))},
       {"io_uring",
-       kSystem + "breach_if(libc.syscall(425, 1, ctypes.create_string_buffer(120)) >= 0)", nullptr},
-      {"ptrace", kSystem + "breach_if(libc.ptrace(0, 0, 0, 0) == 0)", nullptr},
-      {"keyring", kSystem + "breach_if(libc.syscall(250, 0, -3, 0) >= 0)", nullptr},
+       kSystem + "breach_if(libc.syscall(425, 1, ctypes.create_string_buffer(120)) >= 0)",
+       no_filters},
+      {"ptrace", kSystem + "breach_if(libc.ptrace(0, 0, 0, 0) == 0)", no_filters},
+      {"keyring", kSystem + "breach_if(libc.syscall(250, 0, -3, 0) >= 0)", no_filters},
       {"bpf", kSystem + "breach_if(libc.syscall(321, 0, 0, 0) >= 0)", nullptr},
-      {"userfaultfd", kSystem + "breach_if(libc.syscall(323, 1) >= 0)", nullptr},
+      {"userfaultfd", kSystem + "breach_if(libc.syscall(323, 1) >= 0)", no_filters},
       {"memory of others", kSystem + "breach_if(libc.syscall(310, 1, 0, 0, 0, 0, 0) >= 0)",
-       nullptr},
+       no_filters},
       {"clock", kSystem + "import time\ntime.clock_settime(0, 0.0); print('BREACH')", nullptr},
       {"write outside of /tmp",
        kSystem + "for d in ('/', '/dev', '/dev/shm', '/usr', '/usr/bin', '/etc', '/home'):\n"
@@ -254,6 +264,25 @@ TEST_F(AttackTest, EscapesFailAndSucceedWithoutTheirDefence) {
     EXPECT_TRUE(broken.out.find("BREACH") != std::string::npos || !open.is_usable())
         << "the attack proves nothing: " << broken.err << broken.detail;
   }
+}
+
+TEST_F(AttackTest, SocketsOfTheMachineAreOutOfReach) {
+  const std::string name = "moerl-attack-" + std::to_string(::getpid());
+  sockaddr_un address{.sun_family = AF_UNIX};
+  std::copy(name.begin(), name.end(), address.sun_path + 1);
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(listener.get(), 4), 0);
+  const Job job = script("import socket\nsocket.socket(socket.AF_UNIX).connect('\\0" + name +
+                         "')\nprint('BREACH')");
+  Sandbox closed(standard_isolation());
+  EXPECT_EQ(closed.run(job).out, "");
+  expect_clean(closed);
+  IsolationConfig config = standard_isolation();
+  config.bwrap_arguments.insert(config.bwrap_arguments.begin() + 1, "--share-net");
+  Sandbox open(config);
+  EXPECT_EQ(open.run(job).out, "BREACH\n");
 }
 
 TEST_F(AttackTest, SignalToTheProcessGroupStaysInside) {
