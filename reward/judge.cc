@@ -118,6 +118,14 @@ std::string pad(const std::string& text, size_t width) {
   return out;
 }
 
+/// Columns as a line without spaces at its end.
+std::string table_line(std::initializer_list<std::pair<std::string, size_t>> columns) {
+  std::string line;
+  for (const auto& [text, width] : columns) line += pad(text, width);
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line + '\n';
+}
+
 /// Keeps rows in order: writes from the front as the verdicts come.
 class OrderedOutput {
  public:
@@ -179,12 +187,20 @@ class OrderedOutput {
     ++(agrees ? summary_.num_agreeing : summary_.num_disagreeing);
     if (agrees || report_ == nullptr) return;
     if (summary_.num_disagreeing == 1)
-      *report_ << pad("line", 8) << pad("label", 9) << pad("verdict", 16) << pad("score", 9)
-               << pad("extracted", 28) << pad("ground truth", 28) << "detail\n";
-    *report_ << pad(std::to_string(line), 8) << pad(dump(*label), 9)
-             << pad(std::string(status_name(verdict.status)), 16) << pad(concat(verdict.score), 9)
-             << pad(verdict.extracted, 28) << pad(text_of(row, "ground_truth"), 28)
-             << pad(verdict.detail, 60) << '\n';
+      *report_ << table_line({{"line", 8},
+                              {"label", 9},
+                              {"verdict", 16},
+                              {"score", 9},
+                              {"extracted", 28},
+                              {"ground truth", 28},
+                              {"detail", 60}});
+    *report_ << table_line({{std::to_string(line), 8},
+                            {dump(*label), 9},
+                            {std::string(status_name(verdict.status)), 16},
+                            {concat(verdict.score), 9},
+                            {verdict.extracted, 28},
+                            {text_of(row, "ground_truth"), 28},
+                            {verdict.detail, 60}});
   }
   void check_output() {
     if (!out_) throw IoError("judge: the output cannot be written");
