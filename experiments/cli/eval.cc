@@ -17,6 +17,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// A number that `holds` is true of; otherwise the error says what was expected.
+CLI::Validator number(const char* expected, bool (*holds)(double)) {
+  return CLI::Validator(
+      [=](const std::string& text) {
+        double value = 0;
+        const bool is_number = CLI::detail::lexical_cast(text, value);
+        return is_number && holds(value) ? std::string()
+                                         : "is '" + text + "', expected " + expected;
+      },
+      "");
+}
+const CLI::Validator kPositive = number("a number above 0", [](double x) { return x > 0; });
+const CLI::Validator kNotNegative = number("0 or more", [](double x) { return x >= 0; });
+const CLI::Validator kShare =
+    number("a number above 0, at most 1", [](double x) { return x > 0 && x <= 1; });
+
 /// Exit status of an evaluation of which too much could not be scored.
 constexpr int kTooMuchUnscorable = 3;
 
@@ -77,7 +93,7 @@ void add_eval_compare(CLI::App& eval_command) {
   command->add_option("--output", options->output,
                       "folder for comparison.json and a report with both side by side [none]");
   command->add_option("--flips", options->max_flips, "flipped problems to list of each kind [20]")
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   command->callback([options] {
     const eval::ReportInput a = read_evaluation(options->a), b = read_evaluation(options->b);
     const auto comparisons = eval::compare(a.files, b.files);
@@ -111,7 +127,7 @@ void add_eval_rescore(CLI::App& eval_command) {
                    "option of the verifier, key=value; may be repeated [the suite's own]")
       ->allow_extra_args(false);
   command->add_option("--timeout-s", options->timeout_s, "deadline of one sample [10]")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   command->add_option("--max-unscorable", options->max_unscorable,
                       "share of samples without a score above which the command fails [0.05]");
   add_tie_rule(*command, options->ties);
@@ -172,16 +188,15 @@ void add_eval(CLI::App& app) {
                    "run's own held-out problems; separated by commas")
       ->delimiter(',')
       ->allow_extra_args(false);
-  command->add_option("--n", r.n, "samples a problem [the suite's]")->check(CLI::PositiveNumber);
+  command->add_option("--n", r.n, "samples a problem [the suite's]")->check(kPositive);
   command->add_option("--limit", r.limit, "only the first problems of each suite [all]")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--temperature", r.temperature, "[the suite's]")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--top-p", r.top_p, "[the suite's]")->check(CLI::Range(1e-6, 1.0));
+      ->check(kPositive);
+  command->add_option("--temperature", r.temperature, "[the suite's]")->check(kNotNegative);
+  command->add_option("--top-p", r.top_p, "[the suite's]")->check(kShare);
   command->add_option("--max-tokens", r.max_tokens, "of a response [the suite's]")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   command->add_option("--seed", r.seed, "of all random numbers [the run's, or 0]")
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   command->add_option("--output", options->output, "folder of the evaluation [evals/MODEL]");
   command
       ->add_option("--workers", r.workers,
@@ -198,10 +213,10 @@ void add_eval(CLI::App& app) {
       ->allow_extra_args(false);
   command->add_option("--dtype", r.dtype, "bf16 or f32 [the run's, or bf16]");
   command->add_option("--kv-cache-gb", r.kv_cache_gb, "of the sampling engine [the run's, or 1]")
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   command->add_option("--max-num-seqs", r.max_num_seqs, "sampled together [the run's, or 512]")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--threads", options->threads, "[all cores]")->check(CLI::NonNegativeNumber);
+      ->check(kPositive);
+  command->add_option("--threads", options->threads, "[all cores]")->check(kNotNegative);
   command->add_option("--max-unscorable", options->max_unscorable,
                       "share of samples without a score above which the command fails [0.05]");
   add_tie_rule(*command, options->ties);

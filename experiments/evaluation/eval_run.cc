@@ -200,6 +200,7 @@ std::vector<Summary> run_evaluation(const EvalRequest& request, const DataCache&
     for (const SuiteSettings& other : settings.suites)
       if (other.suite == suite.settings.suite)
         throw ConfigError(concat("suite ", other.suite, " is named twice"));
+    suite.plan.max_prompt_tokens = model.transformer->config().max_position_embeddings - 1;
     registry->get(suite.settings.verifier)->check_options(suite.settings.options);
     settings.suites.push_back(suite.settings);
     for (ProblemRecord& p : problem_records(suite.plan)) problems.push_back(std::move(p));

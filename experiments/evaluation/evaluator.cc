@@ -82,6 +82,11 @@ std::vector<ScoredGroup> evaluate(Generator& generator, const policy::Tokenizer&
     if (callbacks.is_done && callbacks.is_done(static_cast<int64_t>(i))) continue;
     const PromptRow& row = plan.problems[i].row;
     prompts.push_back({i, &row, tokenizer.encode(row.prompt)});
+    const auto length = static_cast<int64_t>(prompts.back().token_ids.size());
+    if (plan.max_prompt_tokens > 0 && length > plan.max_prompt_tokens)
+      throw ConfigError(concat(
+          "suite ", plan.suite, ": the prompt of problem ", plan.problems[i].id, " has ", length,
+          " tokens, and the model's context holds at most ", plan.max_prompt_tokens));
   }
   if (prompts.empty()) return {};
   std::mutex mutex;

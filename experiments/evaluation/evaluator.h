@@ -19,7 +19,8 @@ struct EvalPlan {
   std::vector<Problem> problems;
   int64_t n = 1;  ///< samples a problem
   SamplingParams sampling;
-  uint64_t seed = 0;  ///< key of the random numbers
+  uint64_t seed = 0;              ///< key of the random numbers
+  int64_t max_prompt_tokens = 0;  ///< of the model; 0: not known
 };
 
 /// The held-out evaluation of a training run, as test_freq does it.
@@ -40,7 +41,8 @@ struct EvalCallbacks {
 
 /// Samples and scores the plan.
 /// @return the groups that were generated.
-/// @throws the first error of a worker, of the reward service, or of a callback.
+/// @throws ConfigError naming a problem whose prompt is longer than the model's context;
+///   the first error of a worker, of the reward service, or of a callback.
 std::vector<ScoredGroup> evaluate(Generator& generator, const policy::Tokenizer& tokenizer,
                                   const EvalPlan& plan, int64_t policy_version,
                                   const EvalCallbacks& callbacks);

@@ -67,6 +67,13 @@ void write_all(int fd, std::string_view text, const fs::path& path) {
   }
 }
 
+/// Whether an evaluation was begun: one that ended before its first sample may be replaced.
+bool has_samples(const fs::path& folder) {
+  std::error_code none;
+  const auto partial = fs::file_size(folder / kPartial, none);
+  return fs::exists(folder / "samples.jsonl") || (!none && partial > 0);
+}
+
 std::map<std::string, size_t> suite_order(const std::vector<ProblemRecord>& problems) {
   std::map<std::string, size_t> order;
   for (const ProblemRecord& p : problems) order.emplace(p.suite, order.size());
@@ -85,7 +92,7 @@ EvalDirectory::EvalDirectory(const fs::path& path, const std::string& config_jso
     throw IoError(path_.string() + ": another process evaluates into this folder");
   }
   try {
-    if (fs::exists(path_ / "eval.json")) {
+    if (fs::exists(path_ / "eval.json") && has_samples(path_)) {
       const std::string difference =
           first_difference(json::parse(read_file(path_ / "eval.json"), nullptr, false),
                            json::parse(config_json), "");

@@ -82,7 +82,13 @@ TEST(EvalDirectoryTest, MissingSamplesDoNotPassAsComplete) {
 
 TEST(EvalDirectoryTest, AnotherEvaluationIsRefusedByName) {
   TemporaryDirectory folder;
-  { EvalDirectory directory(folder.path(), kConfig, kProblems); }
+  // One that ended before its first sample is replaced.
+  { EvalDirectory directory(folder.path(), R"({"seed": 7})", kProblems); }
+  {
+    EvalDirectory directory(folder.path(), kConfig, kProblems);
+    directory.append(all_records()[0]);
+  }
+  EXPECT_EQ(folder.read("eval.json"), kConfig);
   const std::string error = error_of<ConfigError>([&] {
     EvalDirectory directory(folder.path(), R"({"seed": 1, "suites": [{"n": 4}]})", kProblems);
   });
