@@ -86,10 +86,10 @@ const svg = (tag, attributes, text) => {
   if (text !== undefined) node.textContent = text;
   return node;
 };
-/// Stacked columns. bins: [{label, parts: [[count, colour], …]}]
-function columns(title, bins, xLabel) {
+const height = bin => bin.parts.reduce((total, part) => total + part[0], 0);
+/// Stacked columns. bins: [{label, parts: [[count, colour], …]}]; most: the count at the top of the axis
+function columns(title, bins, xLabel, most) {
   const W = 360, H = 170, left = 34, bottom = 30, top = 8;
-  const most = Math.max(1, ...bins.map(b => b.parts.reduce((t, p) => t + p[0], 0)));
   const plot = svg('svg', {viewBox: `0 0 ${W} ${H}`, role: 'img'});
   const w = (W - left) / bins.length;
   for (const share of [0, 0.5, 1]) {
@@ -115,26 +115,29 @@ function plots(suite) {
   byId('plots').replaceChildren();
   const name = r => runs.length > 1 ? ` (${'AB'[r]})` : '';
   const problems = data.problems.filter(p => !suite || p.suite === suite);
-  runs.forEach((run, r) => {
-    const samples = problems.flatMap(p => p.samples[r]);
-    if (!samples.length) return;
-    const longest = Math.max(...samples.map(s => s.tokens)), step = Math.max(1, Math.ceil((longest + 1) / 24));
+  // Plots of A and B have the same axes.
+  const draw = plots => {
+    const most = Math.max(1, ...plots.flatMap(([, bins]) => bins.map(height)));
+    for (const [title, bins, xLabel] of plots) columns(title, bins, xLabel, most);
+  };
+  const longest = problems.flatMap(p => p.samples.flat()).reduce((most, s) => Math.max(most, s.tokens), 0);
+  const step = Math.max(1, Math.ceil((longest + 1) / 24));
+  draw(runs.map((run, r) => {
     const lengths = Array.from({length: Math.ceil((longest + 1) / step)}, (_, i) => ({
       label: `${i * step} to ${(i + 1) * step - 1} tokens`, good: 0, bad: 0, tick: i % 6 === 0 ? String(i * step) : ''}));
-    for (const s of samples) ++lengths[Math.floor(s.tokens / step)][s.good ? 'good' : 'bad'];
-    columns('Response length; green: correct, red: wrong' + name(r),
-            lengths.map(b => ({label: b.label, tick: b.tick, parts: [[b.good, 'var(--good)'], [b.bad, 'var(--bad)']]})), 'tokens');
-  });
-  runs.forEach((run, r) => {
+    for (const s of problems.flatMap(p => p.samples[r])) ++lengths[Math.floor(s.tokens / step)][s.good ? 'good' : 'bad'];
+    return ['Response length; green: correct, red: wrong' + name(r),
+            lengths.map(b => ({label: b.label, tick: b.tick, parts: [[b.good, 'var(--good)'], [b.bad, 'var(--bad)']]})), 'tokens'];
+  }));
+  draw(runs.map((run, r) => {
     const asked = problems.filter(p => p.samples[r].length);
-    if (!asked.length) return;
-    const bins = Math.min(10, Math.max(...asked.map(p => p.samples[r].length)));
+    const bins = Math.min(10, asked.reduce((most, p) => Math.max(most, p.samples[r].length), 1));
     const solved = Array.from({length: bins + 1}, (_, i) => ({label: `about ${Math.round(100 * i / bins)} % of the samples correct`,
                                                               tick: String(Math.round(100 * i / bins)), count: 0}));
     for (const p of asked) ++solved[Math.round(bins * p.samples[r].filter(s => s.good).length / p.samples[r].length)].count;
-    columns('Problems by share of correct samples' + name(r),
-            solved.map(b => ({label: b.label, tick: b.tick, parts: [[b.count, r ? 'var(--b)' : 'var(--a)']]})), '% of the samples correct');
-  });
+    return ['Problems by share of correct samples' + name(r),
+            solved.map(b => ({label: b.label, tick: b.tick, parts: [[b.count, r ? 'var(--b)' : 'var(--a)']]})), '% of the samples correct'];
+  }));
 }
 
 // --- samples
@@ -148,6 +151,8 @@ function sample(s) {
   if (s.extracted) box.append(el('div', {class: 'muted'}, 'graded: ', el('code', {}, s.extracted)));
   return box;
 }
+/// The prompt in one line, without the chat template's marks.
+const titleOf = p => p.prompt.replace(/<[|｜][^<>]*[|｜]>/g, ' ').replace(/\s+/g, ' ').trim().slice(0, 300);
 function problemNode(p) {
   const dots = el('span', {class: 'dots'});
   p.samples.forEach((list, r) => {
@@ -155,7 +160,7 @@ function problemNode(p) {
     for (const s of list.slice(0, 32)) dots.append(el('span', {class: s.good ? 'good' : 'bad'}, s.good ? '●' : '○'));
   });
   const node = el('details', {class: 'problem'},
-                  el('summary', {}, el('span', {class: 'muted'}, `${p.suite} ${p.id}`), el('span', {class: 'title'}, p.prompt.replace(/\s+/g, ' ').slice(0, 300)), dots));
+                  el('summary', {}, el('span', {class: 'muted'}, `${p.suite} ${p.id}`), el('span', {class: 'title'}, titleOf(p)), dots));
   node.addEventListener('toggle', () => {
     if (!node.open || node.lastChild.tagName === 'DIV') return;
     const sides = el('div', {class: 'sides' + (runs.length > 1 ? ' two' : '')});
