@@ -40,6 +40,12 @@ size_t choice_text_begin(const std::vector<Token>& tokens) {
       (!has_open && (mark.is(".") || (mark.is(":") && tokens[letter + 2].has_space)));
   const Token& next = tokens[letter + 2];
   if (!is_mark || !next.has_space || next.kind == TokenKind::kEnd) return 0;
+  // "(A) or (B)", "(A) (B)" have not chosen.
+  if (next.is_command("and") || next.is_command("or")) return 0;
+  const size_t other = letter + (next.is("(") ? 3 : 2);
+  if (is_upper_letter(tokens[other]) && tokens[other].text != tokens[letter].text &&
+      (tokens[other + 1].kind == TokenKind::kEnd || tokens[other + 1].is(")")))
+    return 0;
   if (next.kind == TokenKind::kSymbol && !next.is("(") && !next.is("\\{") && !next.is("-"))
     return 0;
   return letter + 2;
@@ -91,6 +97,8 @@ NodeId parse_text(const std::vector<Token>& tokens, Tree& tree) {
     if (const auto number = number_word(text)) return tree.number(*number);
     if (text == "all real numbers" || text == "all reals" || text == "real numbers")
       return tree.make(Kind::kNumberSet, {}, "R");
+    if (text == "no solution" || text == "no solutions" || text == "empty set")
+      return tree.make(Kind::kSet, {});
     return tree.make(Kind::kText, {}, text);
   }
   std::vector<NodeId> kids;

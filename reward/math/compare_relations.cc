@@ -160,6 +160,10 @@ bool Comparer::same_link(NodeId a, size_t i, NodeId b, size_t j) {
   auto difference = [&](NodeId first, NodeId second) {
     return tree_.make(Kind::kSum, {first, tree_.make(Kind::kProduct, {tree_.number(-1), second})});
   };
+  // Differences of numbers are all proportional.
+  if (symbols_of(tree_, y.kids[j], budget_).empty() &&
+      symbols_of(tree_, y.kids[j + 1], budget_).empty())
+    return false;
   const int sign =
       proportional_sign(tree_, difference(left, right), difference(y.kids[j], y.kids[j + 1]),
                         is_symmetric, seed_, budget_);

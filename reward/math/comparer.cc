@@ -113,6 +113,10 @@ std::optional<bool> Comparer::quantities(NodeId a, NodeId b) {
   const std::string unit_a = tree_[a].kind == Kind::kQuantity ? tree_[a].text : "";
   const std::string unit_b = tree_[b].kind == Kind::kQuantity ? tree_[b].text : "";
   if (unit_a == unit_b) return std::nullopt;
+  // 20 degrees may be a temperature; 20 degrees C is not 20 degrees F.
+  const bool is_same_degree = (unit_a == "deg" && unit_b.starts_with("deg")) ||
+                              (unit_b == "deg" && unit_a.starts_with("deg"));
+  if (is_same_degree) return std::nullopt;
   if (!unit_a.empty() && !unit_b.empty()) return false;
   const bool is_a = !unit_a.empty();
   const std::string& unit = is_a ? unit_a : unit_b;

@@ -49,6 +49,13 @@ NodeId Parser::parse() {
   return root;
 }
 
+/// A number set or an interval, and "- \{": \mathbb{R} - \{1\}. Elsewhere \{x\} may be a fraction.
+bool Parser::is_set_difference(const std::vector<NodeId>& terms) const {
+  if (terms.size() != 1 || !peek().is("-") || !peek(1).is("\\{")) return false;
+  const Kind kind = tree_[terms[0]].kind;
+  return kind == Kind::kNumberSet || kind == Kind::kBrackets;
+}
+
 bool Parser::ends_element(size_t at) const {
   const Token& token = tokens_[std::min(at, tokens_.size() - 1)];
   return token.kind == TokenKind::kEnd || token.kind == TokenKind::kEnvironmentEnd ||
@@ -175,7 +182,7 @@ NodeId Parser::union_() {
   while (true) {
     if (take_command("cup"))
       left = tree_.make(Kind::kUnion, {left, cut()});
-    else if (take_command("setminus"))
+    else if (take_command("setminus") || (is_set_difference({left}) && take("-")))
       left = tree_.make(Kind::kDifference, {left, cut()});
     else
       return left;
@@ -216,6 +223,7 @@ NodeId Parser::sum() {
       continue;
     }
     if (!is_first && !peek().is("+") && !peek().is("-")) break;
+    if (is_set_difference(terms)) break;
     while (peek().is("+") || peek().is("-")) is_minus ^= take().text == "-";
     const NodeId term = product();
     terms.push_back(is_minus ? negated(term) : term);

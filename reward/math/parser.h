@@ -59,6 +59,7 @@ class Parser {
   NodeId product();
   NodeId negated(NodeId term);
   bool ends_element(size_t at) const;
+  bool is_set_difference(const std::vector<NodeId>& terms) const;
 
   // parser_units.cc
   /// Index after the unit that stands at `at` and ends an element; empty if there is none.
@@ -70,6 +71,7 @@ class Parser {
   NodeId signed_factor();
   NodeId factor();
   NodeId postfix(NodeId base);
+  NodeId degrees(NodeId base);
   NodeId power(NodeId base);
   NodeId exponent();
   bool take_degree();

@@ -65,7 +65,7 @@ NodeId Parser::postfix(NodeId base) {
       base = tree_.make(Kind::kQuantity, {base}, "%");
     } else if (peek().is_command("circ")) {
       ++at_;
-      base = tree_.make(Kind::kQuantity, {base}, in_angle_ ? "angle" : "deg");
+      base = degrees(base);
     } else if (peek().is("'") && tree_[base].kind == Kind::kSymbol) {
       ++at_;
       const std::string text = tree_[base].text + "'";
@@ -87,9 +87,19 @@ bool Parser::take_degree() {
   return true;
 }
 
+/// An angle, or a temperature: "20^\\circ C".
+NodeId Parser::degrees(NodeId base) {
+  if (in_angle_) return tree_.make(Kind::kQuantity, {base}, "angle");
+  std::string unit = "deg";
+  const Token& scale = peek();
+  const bool is_scale = scale.kind == TokenKind::kWord && (scale.text == "C" || scale.text == "F");
+  if (is_scale && ends_element(at_ + 1)) unit += take().text;
+  return tree_.make(Kind::kQuantity, {base}, unit);
+}
+
 NodeId Parser::power(NodeId base) {
   expect("^");
-  if (take_degree()) return tree_.make(Kind::kQuantity, {base}, in_angle_ ? "angle" : "deg");
+  if (take_degree()) return degrees(base);
   // 3^{rd}
   if (peek().is("{") && unit_name(peek(1).text) == kCounted && peek(2).is("}")) {
     at_ += 3;

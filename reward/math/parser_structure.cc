@@ -20,6 +20,7 @@ NodeId Parser::brackets() {
   if (open == "]" && !is_pair) fail("expected an expression before ']'");
   if (open == "]") open = "(";
   if (close == "[") close = ")";
+  if (elements.size() > 2 && (open == "(") != (close == ")")) fail("brackets of two kinds around");
   if (elements.size() == 1 && (open == "(") == (close == ")")) return elements[0].node;
   std::vector<NodeId> kids;
   for (const Element& element : elements) kids.push_back(element.node);

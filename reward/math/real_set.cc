@@ -166,9 +166,13 @@ class SetBuilder {
 
   /// What lone symbol the relation is about; empty if there is none.
   std::optional<RealSet> solutions(const Node& node) {
-    if (node.relations.size() == 1 && node.relations[0] == RelationOp::kIn &&
-        tree_[node.kids[0]].kind == Kind::kSymbol)
-      return build(node.kids[1]);
+    if (node.relations.size() == 1 && tree_[node.kids[0]].kind == Kind::kSymbol) {
+      const bool is_in = node.relations[0] == RelationOp::kIn;
+      if (is_in || node.relations[0] == RelationOp::kNotIn) {
+        auto members = build(node.kids[1]);
+        return is_in || !members ? members : complement(*members);
+      }
+    }
     RealSet set{Interval{}};
     const std::string* symbol = nullptr;
     for (size_t i = 0; i < node.relations.size(); ++i) {

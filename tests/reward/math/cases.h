@@ -234,6 +234,11 @@ inline constexpr Pair kEqualPairs[] = {
     {R"~(2和3)~", R"~(3,2)~"},
     {R"~(\vec{v})~", R"~(v)~"},
     {R"~(\begin{cases}x=1\\y=2\end{cases})~", R"~(x=1,y=2)~"},
+    {R"~(20^\circ C)~", R"~(20)~"},
+    {R"~(20°C)~", R"~(20^{\circ})~"},
+    {R"~((-\infty,1)\cup(2,\infty))~", R"~(x \notin [1,2])~"},
+    {R"~(\mathbb{R} - \{1\})~", R"~(x \neq 1)~"},
+    {R"~(\text{no solution})~", R"~(\emptyset)~"},
 };
 
 /// Answers that are not.
@@ -335,6 +340,15 @@ inline constexpr Pair kDifferentPairs[] = {
     {R"~(\begin{pmatrix}1\\x\end{pmatrix})~", R"~(\begin{pmatrix}1\\y\end{pmatrix})~"},
     {R"~(30\text{ mph})~", R"~(30\text{ km/h})~"},
     {R"~(4^{3})~", R"~(4)~"},
+    {R"~(\text{(B)})~", R"~((B) or (C))~"},
+    {R"~(\text{(B)})~", R"~((B) (C))~"},
+    {R"~(\text{(B)})~", R"~(B) or C)~"},
+    {R"~((1,2,3))~", R"~([1,2,3))~"},
+    {R"~(\frac23 \approx 0.67)~", R"~(\frac23 \approx 0.65)~"},
+    {R"~(2+2=5)~", R"~(2+2=6)~"},
+    {R"~(20^\circ C)~", R"~(20^\circ F)~"},
+    {R"~(x \notin [1,2])~", R"~((-\infty,1]\cup[2,\infty))~"},
+    {R"~(\text{no solution})~", R"~(0)~"},
 };
 
 }  // namespace moerl::reward::math
