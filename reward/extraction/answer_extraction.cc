@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "reward/ascii.h"
 #include "reward/extraction/boxes.h"
 #include "reward/extraction/markers.h"
 #include "reward/verifiers/answer_text.h"
@@ -19,12 +20,10 @@ void add(Candidates& candidates, std::string_view text) {
   if (!text.empty()) candidates.push_back({std::string(text)});
 }
 
-bool add_boxes(Candidates& candidates, std::string_view text) {
-  const std::vector<Box> boxes = find_boxes(text);
-  if (boxes.empty()) return false;
-  if (auto joined = joined_boxes(text, boxes)) candidates.push_back({std::move(*joined), true});
-  candidates.push_back({std::string(boxes.back().content)});
-  return true;
+/// Up to a box that is begun and not closed: an answer that was cut off is none.
+std::string_view before_open_box(std::string_view text) {
+  if (!find_boxes(text).empty()) return text;
+  return text.substr(0, std::min(text.find("\\boxed"), text.find("\\fbox")));
 }
 
 /// A dollar sign, text: the whole of a short marked text, then ever smaller parts of it.
@@ -41,6 +40,24 @@ void add_after_marker(Candidates& candidates, std::string_view text, bool with_p
   if (const auto marked = after_last_marker(text)) add_marked(candidates, *marked, with_parts);
 }
 
+/// The place that was asked for; where a sentence stands in it, also what the sentence announces.
+void add_place(Candidates& candidates, std::string_view content) {
+  candidates.push_back({std::string(content)});
+  add_after_marker(candidates, content, true);
+}
+
+bool add_boxes(Candidates& candidates, std::string_view text) {
+  const std::vector<Box> boxes = find_boxes(text);
+  if (boxes.empty()) return false;
+  if (auto joined = joined_boxes(text, boxes)) candidates.push_back({std::move(*joined), true});
+  add_place(candidates, boxes.back().content);
+  return true;
+}
+
+void add_answer_tag(Candidates& candidates, std::string_view tagged) {
+  if (!add_boxes(candidates, tagged) && !tagged.empty()) add_place(candidates, tagged);
+}
+
 bool add_hashes(Candidates& candidates, std::string_view text) {
   constexpr std::string_view kHashes = "####";
   const size_t at = text.rfind(kHashes);
@@ -54,14 +71,55 @@ Candidates any(std::string_view text) {
   Candidates candidates;
   if (add_boxes(candidates, text)) return candidates;
   if (const auto tagged = last_answer(text); tagged && !tagged->empty()) {
-    if (!add_boxes(candidates, *tagged)) add(candidates, *tagged);
+    add_answer_tag(candidates, *tagged);
     return candidates;
   }
   if (add_hashes(candidates, text)) return candidates;
-  add_after_marker(candidates, text, true);
+  const std::string_view closed = before_open_box(text);
+  add_after_marker(candidates, closed, true);
+  if (closed.size() < text.size()) return candidates;
   if (text.size() <= kMaxBareAnswer) add(candidates, text);
   if (const auto formula = last_formula(text)) add(candidates, *formula);
   return candidates;
+}
+
+/// Without what may stand before the letter of a choice: emphasis, brackets, dollar signs, a box,
+/// \text{...}.
+std::string_view without_wrapping(std::string_view answer) {
+  for (bool is_smaller = true; is_smaller;) {
+    const size_t before = answer.size();
+    answer = strip(answer);
+    for (const std::string_view mark :
+         {"**", "*", "$", "(", "[", "{", "\\textbf", "\\text", "\\mathrm", "\\mathbf", "\\boxed",
+          "\\fbox", "option ", "Option ", "choice ", "Choice ", "\"", "'"})
+      if (answer.starts_with(mark)) answer.remove_prefix(mark.size());
+    is_smaller = answer.size() < before;
+  }
+  return answer;
+}
+
+/// Without white space, LaTeX's commands and signs in front.
+std::string_view without_marks(std::string_view text) {
+  while (!text.empty() && !is_letter(text[0]) && !is_digit(text[0]) &&
+         static_cast<unsigned char>(text[0]) < 0x80) {
+    size_t size = 1;
+    if (text[0] == '\\')
+      while (size < text.size() && is_letter(text[size])) ++size;
+    text.remove_prefix(size);
+  }
+  return text;
+}
+
+/// True if what follows the letter of a choice names another one: "A, B", "A or B", "A) (B)". Such
+/// an answer has not chosen.
+bool names_another(char letter, std::string_view rest, char last) {
+  rest = without_marks(rest);
+  for (const std::string_view word : {"and", "or"})
+    if (rest.starts_with(word) && (rest.size() == word.size() || !is_letter(rest[word.size()])))
+      return true;
+  const bool is_choice = !rest.empty() && 'A' <= rest[0] && rest[0] <= last && rest[0] != letter;
+  return is_choice && (rest.size() == 1 || !(is_letter(rest[1]) || is_digit(rest[1]) ||
+                                             rest[1] == '\'' || rest[1] == '-'));
 }
 
 }  // namespace
@@ -77,17 +135,16 @@ std::vector<Candidate> extract_answers(std::string_view graded, Extraction extra
   Candidates candidates;
   switch (extraction) {
     case Extraction::kBoxOrMarker:
-      if (!add_boxes(candidates, text)) add_after_marker(candidates, text, false);
+      if (!add_boxes(candidates, text)) add_after_marker(candidates, before_open_box(text), false);
       break;
     case Extraction::kBox:
       add_boxes(candidates, text);
       break;
     case Extraction::kMarker:
-      add_after_marker(candidates, text, false);
+      add_after_marker(candidates, before_open_box(text), false);
       break;
     case Extraction::kAnswerTag:
-      if (const auto tagged = last_answer(text))
-        if (!add_boxes(candidates, *tagged)) add(candidates, *tagged);
+      if (const auto tagged = last_answer(text)) add_answer_tag(candidates, *tagged);
       break;
     case Extraction::kHashes:
       add_hashes(candidates, text);
@@ -113,23 +170,20 @@ std::string_view before_chat_token(std::string_view text) {
 }
 
 char choice_letter(std::string_view answer, char last) {
-  // What may stand around the letter: emphasis, brackets, dollar signs, \text{...}.
-  for (bool is_smaller = true; is_smaller;) {
-    const size_t before = answer.size();
-    answer = strip(answer);
-    for (const std::string_view mark :
-         {"**", "*", "$", "(", "[", "{", "\\textbf", "\\text", "\\mathrm", "\\mathbf", "option ",
-          "Option ", "choice ", "Choice ", "\"", "'"})
-      if (answer.starts_with(mark)) answer.remove_prefix(mark.size());
-    is_smaller = answer.size() < before;
-  }
-  if (answer.empty() || answer[0] < 'A' || answer[0] > last) return 0;
+  answer = without_wrapping(answer);
+  if (answer.empty()) return 0;
+  const bool is_capital = 'A' <= answer[0] && answer[0] <= last;
+  // In small letters only alone: "b", "(b)"; "a line" and "b + 1" are none.
+  if (!is_capital)
+    return 'a' <= answer[0] && answer[0] <= to_lower(last) &&
+                   without_marks(answer.substr(1)).empty()
+               ? static_cast<char>(answer[0] - 'a' + 'A')
+               : 0;
   if (answer.size() == 1) return answer[0];
   const char next = answer[1];
-  const bool is_word = ('a' <= next && next <= 'z') || ('A' <= next && next <= 'Z') ||
-                       ('0' <= next && next <= '9') || next == '\'' || next == '_' || next == '-';
   // "A line ..." is an article, "A because ..." is not: only a mark or the end may follow an A.
-  if (is_word) return 0;
+  if (is_letter(next) || is_digit(next) || next == '\'' || next == '_' || next == '-') return 0;
+  if (names_another(answer[0], answer.substr(1), last)) return 0;
   if (answer[0] == 'A' && next == ' ' && answer.size() > 2 && 'a' <= answer[2] && answer[2] <= 'z')
     return answer.substr(2).starts_with("because") || answer.substr(2).starts_with("is ") ? 'A' : 0;
   return answer[0];

@@ -56,9 +56,18 @@ std::string plain_words(std::string_view text) {
   return std::string(strip(out));
 }
 
+/// Without a name at the end: "or x =".
+std::string without_name(std::string words) {
+  if (!words.ends_with('=')) return words;
+  words = strip(std::string_view(words).substr(0, words.size() - 1));
+  if (words.size() > 1 && is_letter(words.back()) && !is_letter(words[words.size() - 2]))
+    words.pop_back();
+  return std::string(strip(words));
+}
+
 bool joins(std::string_view between) {
   if (between.size() > kMaxJoin) return false;
-  const std::string words = plain_words(between);
+  const std::string words = without_name(plain_words(between));
   if (words.find('.') != std::string::npos || words.find("\n\n") != std::string::npos) return false;
   if (words == "," || words == ";" || words == "and" || words == "or" || words.ends_with(", and"))
     return true;

@@ -40,8 +40,8 @@ size_t announced(std::string_view text, size_t at) {
       (rest[0] == '$' || is_digit(rest[0]) || rest.starts_with("\\(") || rest.starts_with("\\[")))
     return at;
   // "the answer to the question is"
-  const std::string_view between =
-      rest.substr(0, std::min(rest.find_first_of("\n.:;$\\"), kMaxBetween));
+  std::string_view between = rest.substr(0, kMaxBetween);
+  between = between.substr(0, between.find_first_of("\n.:;$\\"));
   for (const std::string_view verb : {" is ", " are "}) {
     const size_t found = between.find(verb);
     if (found != npos) return at + found + verb.size();
@@ -49,21 +49,34 @@ size_t announced(std::string_view text, size_t at) {
   return npos;
 }
 
-/// Bytes of the closing delimiter's end for a formula that opens at `at`; npos if none opens or it
-/// does not close. `inner` is its content.
-size_t formula_end(std::string_view text, size_t at, std::string_view* inner) {
-  static constexpr std::pair<std::string_view, std::string_view> kDelimiters[] = {
-      {"$$", "$$"}, {"$", "$"}, {"\\(", "\\)"}, {"\\[", "\\]"}};
-  for (const auto& [open, close] : kDelimiters) {
-    if (!text.substr(at).starts_with(open)) continue;
-    const size_t begin = at + open.size();
-    const size_t end = text.find(close, begin);
-    if (end == npos) return npos;
-    if (inner) *inner = text.substr(begin, end - begin);
-    return end + close.size();
+/// Formulas between delimiters, looked for from the front of a text to its end.
+class FormulaFinder {
+ public:
+  explicit FormulaFinder(std::string_view text) : text_(text) {}
+
+  /// Where the closing delimiter of a formula that opens at `at` ends; npos if none opens or it
+  /// does not close. `inner` is its content. REQUIRES: `at` does not go back.
+  size_t end(size_t at, std::string_view* inner = nullptr) {
+    static constexpr std::pair<std::string_view, std::string_view> kDelimiters[] = {
+        {"$$", "$$"}, {"$", "$"}, {"\\(", "\\)"}, {"\\[", "\\]"}};
+    for (size_t kind = 0; kind < std::size(kDelimiters); ++kind) {
+      const auto& [open, close] = kDelimiters[kind];
+      if (!text_.substr(at).starts_with(open)) continue;
+      const size_t begin = at + open.size();
+      const size_t end = is_absent_[kind] ? npos : text_.find(close, begin);
+      is_absent_[kind] = end == npos;
+      if (end == npos) return npos;
+      if (inner) *inner = text_.substr(begin, end - begin);
+      return end + close.size();
+    }
+    return npos;
   }
-  return npos;
-}
+
+ private:
+  const std::string_view text_;
+  // No closing delimiter of the kind is ahead: so a text full of opening ones is read once.
+  bool is_absent_[4] = {};
+};
 
 /// Bytes of a character outside of ASCII that belongs to formulas: digits, fractions, signs.
 size_t formula_character(std::string_view text) {
@@ -114,8 +127,9 @@ bool looks_like_formula(std::string_view chunk) {
 
 std::optional<std::string_view> after_last_marker(std::string_view text) {
   static constexpr std::string_view kWords[] = {
-      "answers", "answer", "réponse", "respuesta", "resposta", "risposta", "antwort",
-      "ответ",   "答案",   "答え",    "答",        "الإجابة",  "الجواب",   "정답"};
+      "answers",  "answer",  "correct option", "correct choice", "réponse", "respuesta", "resposta",
+      "risposta", "antwort", "ответ",          "答案",           "答え",    "答",        "الإجابة",
+      "الجواب",   "정답"};
   text = text.substr(0, text.find_last_not_of(" \t\r\n*_:") + 1);
   for (size_t at = text.size(); at-- > 0;) {
     // Words start where no letter stands before.
@@ -124,15 +138,18 @@ std::optional<std::string_view> after_last_marker(std::string_view text) {
     for (const std::string_view word : kWords) {
       if (!starts_with_folded(text.substr(at), word)) continue;
       const size_t begin = announced(text, at + word.size());
-      if (begin != npos && begin < text.size()) return text.substr(begin);
+      // "The answer is not 5" gives none.
+      if (begin != npos && begin < text.size() && !starts_with_folded(text.substr(begin), "not "))
+        return text.substr(begin);
     }
   }
   return std::nullopt;
 }
 
 std::string_view first_sentence(std::string_view text) {
+  FormulaFinder formulas(text);
   for (size_t at = 0; at < text.size();) {
-    const size_t end = formula_end(text, at, nullptr);
+    const size_t end = formulas.end(at);
     if (end != npos) {
       at = end;
       continue;
@@ -148,8 +165,7 @@ std::string_view first_sentence(std::string_view text) {
 
 std::optional<std::string_view> leading_formula(std::string_view text) {
   std::string_view inner;
-  const size_t end = formula_end(text, 0, &inner);
-  if (end == npos) return std::nullopt;
+  if (FormulaFinder(text).end(0, &inner) == npos) return std::nullopt;
   return inner;
 }
 
@@ -161,9 +177,11 @@ std::optional<std::string_view> leading_number(std::string_view text) {
 
 std::optional<std::string_view> last_formula(std::string_view text) {
   std::optional<std::string_view> last;
+  FormulaFinder formulas(text);
+  size_t dollar = 0;
   for (size_t at = 0; at < text.size();) {
     std::string_view inner;
-    const size_t end = formula_end(text, at, &inner);
+    const size_t end = formulas.end(at, &inner);
     if (end != npos) {
       if (!strip(inner).empty()) last = inner;
       at = end;
@@ -173,10 +191,9 @@ std::optional<std::string_view> last_formula(std::string_view text) {
       ++at;
       continue;
     }
-    const std::string_view chunk = chunk_at(text, at);
     // A formula may open inside of the chunk: "(x=$5$)".
-    const size_t opens = chunk.find('$', 1);
-    const std::string_view part = chunk.substr(0, opens);
+    if (dollar <= at) dollar = std::min(text.find('$', at + 1), text.size());
+    const std::string_view part = chunk_at(text.substr(0, dollar), at);
     if (looks_like_formula(part) && !trimmed(part).empty()) last = trimmed(part);
     at += std::max<size_t>(part.size(), 1);
   }

@@ -91,12 +91,10 @@ bool is_blank(char c) { return c == ' ' || ('\t' <= c && c <= '\r'); }
 size_t span_end(std::string_view text, size_t at, std::string_view open, std::string_view close,
                 bool within_line) {
   if (!text.substr(at).starts_with(open)) return std::string_view::npos;
-  const size_t begin = at + open.size();
-  std::string_view rest = text.substr(begin);
-  if (within_line) rest = rest.substr(0, rest.find('\n'));
-  const size_t end = rest.find(close);
-  return end == std::string_view::npos || end == 0 ? std::string_view::npos
-                                                   : begin + end + close.size();
+  const size_t begin = at + open.size(), end = text.find(close, begin);
+  if (end == std::string_view::npos || end == begin) return std::string_view::npos;
+  const bool crosses = text.substr(begin, end - begin).find('\n') != std::string_view::npos;
+  return within_line && crosses ? std::string_view::npos : end + close.size();
 }
 
 /// End of what starts at `at` and is no prose; `at` itself if prose goes on.

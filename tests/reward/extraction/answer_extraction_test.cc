@@ -45,6 +45,7 @@ TEST(BoxesTest, JoinsTheBoxesOfOneStatement) {
   EXPECT_EQ(joined("\\boxed{1} and \\boxed{2}"), "1, 2");
   EXPECT_EQ(joined("$\\boxed{1}$, $\\boxed{2}$, and $\\boxed{3}$"), "1, 2, 3");
   EXPECT_EQ(joined("\\boxed{1} \\quad \\text{or} \\quad \\boxed{2}"), "1, 2");
+  EXPECT_EQ(joined("$x=\\boxed{1}$ or $x=\\boxed{2}$"), "1, 2");
   EXPECT_EQ(joined("\\boxed{0}. Then \\boxed{1} or \\boxed{2}"), "1, 2");
   EXPECT_EQ(joined("\\boxed{1} and then \\boxed{2}"), "(none)");
   EXPECT_EQ(joined("\\boxed{1}. And \\boxed{2}"), "(none)");
@@ -52,10 +53,29 @@ TEST(BoxesTest, JoinsTheBoxesOfOneStatement) {
   EXPECT_EQ(joined("\\boxed{1}"), "(none)");
 }
 
-TEST(BoxesTest, IsLinearInTheText) {
-  std::string text;
-  for (int i = 0; i < 100'000; ++i) text += "\\boxed{";
-  EXPECT_THAT(find_boxes(text), IsEmpty());
+// Each would take minutes if the search began anew at every mark.
+TEST(ExtractionTest, IsLinearInTheText) {
+  for (const char* part :
+       {"\\boxed{", "\\(", "\\[", "$$ ", "a$b$", "x ", "answer ", "####", "$\n"}) {
+    std::string text = "answer: ";
+    while (text.size() < 1'000'000) text += part;
+    for (Extraction extraction :
+         {Extraction::kAny, Extraction::kBoxOrMarker, Extraction::kHashes, Extraction::kLastNumber})
+      extract_answers(text, extraction);
+  }
+}
+
+TEST(BoxesTest, ABoxThatIsCutOffIsNoAnswer) {
+  for (Extraction extraction : {Extraction::kAny, Extraction::kBoxOrMarker, Extraction::kMarker}) {
+    EXPECT_EQ(first("The answer is \\boxed{42", extraction), "(none)");
+    EXPECT_EQ(first("start \\boxed{never closes", extraction), "(none)");
+  }
+  EXPECT_EQ(first("Answer: 4. So \\boxed{4", Extraction::kAny), "4");
+}
+
+TEST(BoxesTest, ASentenceInThePlaceIsRead) {
+  EXPECT_EQ(texts("\\boxed{\\text{The answer is } 42}", Extraction::kBox).back(), "42");
+  EXPECT_EQ(texts("<answer>The answer is 42.</answer>", Extraction::kAnswerTag).back(), "42");
 }
 
 TEST(ExtractionTest, PrefersTheBoxToTheMarker) {
@@ -78,6 +98,8 @@ TEST(ExtractionTest, TakesWhatFollowsTheLastMarker) {
   EXPECT_EQ(first("Answer: 5 Answer:", marker), "5 Answer");
   EXPECT_EQ(first("No answer here", marker), "(none)");
   EXPECT_EQ(first("unanswered: 5", marker), "(none)");
+  EXPECT_EQ(first("The answer is 5. The answer is not 6.", marker), "5");
+  EXPECT_EQ(first("the correct option is B", marker), "B");
 }
 
 TEST(ExtractionTest, HasAPlaceForEachPrompt) {
@@ -98,11 +120,15 @@ TEST(ExtractionTest, AnyFallsBackToTheLastFormula) {
 }
 
 TEST(ExtractionTest, ReadsTheLetterOfAChoice) {
-  for (const char* text : {"B", "(B)", "**B**", "$B$", "\\text{(B)}", "B) 42", "B. Rome",
-                           "B because", "option B", "B不是 A", "\\textbf{(B) }42"})
+  for (const char* text :
+       {"B", "(B)", "**B**", "$B$", "\\text{(B)}", "B) 42", "B. Rome", "B because", "option B",
+        "B不是 A", "\\textbf{(B) }42", "$\\boxed{\\text{B}}$", "b", "(b).", "B, not A", "B (not A)",
+        "B, B", "B) Vitamin A"})
     EXPECT_EQ(choice_letter(text, 'D'), 'B') << text;
   EXPECT_EQ(choice_letter("A because", 'D'), 'A');
-  for (const char* text : {"", "A line", "E", "b", "Because", "42", "B-52"})
+  for (const char* text :
+       {"", "A line", "E", "e", "Because", "42", "B-52", "a line", "b + 1", "A, B", "A or B",
+        "B and C", "A/B", "(A) (B)", "A; B; C", "$A$ & $B$", "A B C D"})
     EXPECT_EQ(choice_letter(text, 'D'), 0) << text;
 }
 

@@ -94,7 +94,11 @@ TEST(MultipleChoiceVerifierTest, ComparesLetters) {
     EXPECT_EQ(judge("Answer: ABC", gold), S::kIncorrect);
   }
   EXPECT_EQ(judge("Answer: AC", "A"), S::kUnparsable);
-  for (const char* gold : {"", "E", "b", "Rome"})
+  for (const char* hedge : {"Answer: A or B", "Answer: A, B", "Answer: A/B", "Answer: (A) (B)"})
+    EXPECT_EQ(judge(hedge, "A"), S::kUnparsable) << hedge;
+  EXPECT_EQ(judge("answer: (b)", "B"), S::kCorrect);
+  EXPECT_EQ(judge("The final answer is $\\boxed{\\text{B}}$.", "B"), S::kCorrect);
+  for (const char* gold : {"", "E", "Rome"})
     EXPECT_EQ(judge("Answer: B", gold), S::kGoldError);
   EXPECT_EQ(judge("Answer: B", "4", {{"gold_is_index", "true"}}), S::kGoldError);
 }
