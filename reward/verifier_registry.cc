@@ -8,10 +8,10 @@
 #include "reward/verifiers/gsm8k.h"
 #include "reward/verifiers/language_consistency.h"
 #include "reward/verifiers/length_rewards.h"
-#include "reward/verifiers/qa.h"
-#include "reward/verifiers/structure_rewards.h"
 #include "reward/verifiers/math.h"
 #include "reward/verifiers/multiple_choice.h"
+#include "reward/verifiers/qa.h"
+#include "reward/verifiers/structure_rewards.h"
 
 namespace moerl::reward {
 
@@ -42,6 +42,7 @@ std::vector<std::shared_ptr<const Verifier>> VerifierRegistry::list() const {
 std::shared_ptr<VerifierRegistry> make_verifier_registry() {
   auto registry = std::make_shared<VerifierRegistry>();
   registry->add(std::make_shared<CodeVerifier>());
+  registry->add(std::make_shared<CodeFormatVerifier>());
   registry->add(std::make_shared<CountdownVerifier>());
   registry->add(std::make_shared<ExactMatchVerifier>());
   registry->add(std::make_shared<FormatVerifier>());

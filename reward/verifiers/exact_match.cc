@@ -1,7 +1,11 @@
 #include "reward/verifiers/exact_match.h"
 
+#include <algorithm>
+
+#include "reward/ascii.h"
 #include "reward/verifiers/answer_scoring.h"
 #include "reward/verifiers/answer_text.h"
+#include "reward/verifiers/words.h"
 
 namespace moerl::reward {
 namespace {
@@ -29,14 +33,7 @@ ExactMatchOptions parse_options(const Options& options) {
   return parsed;
 }
 
-// The C library's predicates follow the locale; these do not.
-bool is_space(char c) { return c == ' ' || ('\t' <= c && c <= '\r'); }
-bool is_upper(char c) { return 'A' <= c && c <= 'Z'; }
-bool is_letter_or_digit(char c) {
-  return is_upper(c) || ('a' <= c && c <= 'z') || ('0' <= c && c <= '9');
-}
-bool is_punctuation(char c) { return '!' <= c && c <= '~' && !is_letter_or_digit(c); }
-char lower(char c) { return is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c; }
+bool is_punctuation(char c) { return '!' <= c && c <= '~' && !is_letter(c) && !is_digit(c); }
 
 std::string without_articles(std::string_view text) {
   std::string out;
@@ -44,7 +41,7 @@ std::string without_articles(std::string_view text) {
     size_t end = at;
     while (end < text.size() && is_space(text[end]) == is_space(text[at])) ++end;
     std::string word;
-    for (char c : text.substr(at, std::min<size_t>(end - at, 4))) word += lower(c);
+    for (char c : text.substr(at, std::min<size_t>(end - at, 4))) word += to_lower(c);
     if (word != "a" && word != "an" && word != "the") out += text.substr(at, end - at);
     at = end;
   }
@@ -64,8 +61,7 @@ std::string normalised(std::string_view text, const ExactMatchOptions& options) 
   std::string out(text);
   if (options.drop_punctuation) std::erase_if(out, is_punctuation);
   if (options.drop_articles) out = without_articles(out);
-  if (options.casefold)
-    for (char& c : out) c = lower(c);
+  if (options.casefold) out = to_lower_case(out);
   if (options.squeeze_space) out = squeezed(out);
   return options.strip ? std::string(strip(out)) : out;
 }

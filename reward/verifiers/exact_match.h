@@ -7,7 +7,7 @@ namespace moerl::reward {
 ///
 /// Options, with defaults: extraction = answer_tag (the last `<answer>` pair of the graded text),
 /// text (the whole graded text) or answer_tag_or_text; strip (true) drops outer white space;
-/// casefold (false) lowers ASCII letters; squeeze_space (false) makes runs of white space one
+/// casefold (false) compares in lower case; squeeze_space (false) makes runs of white space one
 /// space; drop_punctuation (false) drops ASCII punctuation; drop_articles (false) drops the words
 /// a, an, the; format_weight (0) and those of AnswerScoring. An answer without text is kNoAnswer:
 /// it never matches. A ground truth without text is kGoldError.

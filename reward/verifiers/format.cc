@@ -1,9 +1,14 @@
 #include "reward/verifiers/format.h"
 
+#include <algorithm>
+
 #include "common/check.h"
+#include "reward/ascii.h"
 #include "reward/option_reader.h"
 #include "reward/verifiers/answer_text.h"
+#include "reward/verifiers/code_block.h"
 #include "reward/verifiers/format_rules.h"
+#include "reward/verifiers/sample_facts.h"
 
 namespace moerl::reward {
 namespace {
@@ -33,6 +38,27 @@ FormatOptions parse_options(const Options& options) {
   return parsed;
 }
 
+struct CodeFormatOptions {
+  std::string language;
+  bool prefix_open_think;
+};
+
+CodeFormatOptions parse_code_options(const Options& options) {
+  OptionReader reader("code_format", options);
+  CodeFormatOptions parsed{reader.text("language", "python"),
+                           reader.flag("prefix_open_think", false)};
+  reader.finish();
+  check(!parsed.language.empty(), "verifier 'code_format': option language is empty");
+  return parsed;
+}
+
+/// The same name, in any case of letters, or another name of the same language.
+bool is_language(std::string_view mark, std::string_view language) {
+  if (const auto known = parse_language(language)) return parse_language(mark) == known;
+  return std::equal(mark.begin(), mark.end(), language.begin(), language.end(),
+                    [](char a, char b) { return to_lower(a) == to_lower(b); });
+}
+
 }  // namespace
 
 std::string_view FormatVerifier::description() const {
@@ -60,6 +86,30 @@ Verdict FormatVerifier::score(const Sample& sample, const Options& options,
   if (const auto answer = graded ? last_answer(*graded) : std::nullopt)
     verdict.extracted = truncate_utf8(*answer, kMaxExtractedBytes);
   return verdict;
+}
+
+std::string_view CodeFormatVerifier::description() const {
+  return "the shape think_answer_strict with a fenced block of the language in the answer; options "
+         "language=python, prefix_open_think=false";
+}
+
+void CodeFormatVerifier::check_options(const Options& options) const {
+  parse_code_options(options);
+}
+
+Verdict CodeFormatVerifier::score(const Sample& sample, const Options& options,
+                                  const WorkBudget&) const {
+  const CodeFormatOptions parsed = parse_code_options(options);
+  bool follows =
+      follows_format(FormatRule::kThinkAnswerStrict, sample.response, parsed.prefix_open_think);
+  if (follows) {
+    const std::string_view answer = last_answer(sample.response).value_or("");
+    const std::vector<CodeBlock> blocks = code_blocks(answer);
+    follows = std::any_of(blocks.begin(), blocks.end(), [&](const CodeBlock& block) {
+      return is_language(block.mark, parsed.language);
+    });
+  }
+  return shaped_verdict(name(), follows ? 1 : 0, follows);
 }
 
 }  // namespace moerl::reward

@@ -18,4 +18,17 @@ class FormatVerifier final : public Verifier {
                 const WorkBudget& budget) const override;
 };
 
+/// The response has the shape think_answer_strict and the answer holds a closed ``` block that is
+/// marked as the option `language` (python; any name, in any case): 1, else 0 (open-r1's code
+/// format reward). Option prefix_open_think (false).
+class CodeFormatVerifier final : public Verifier {
+ public:
+  std::string_view name() const override { return "code_format"; }
+  std::string_view description() const override;
+  std::vector<std::string> part_names() const override { return {"code_format"}; }
+  void check_options(const Options& options) const override;
+  Verdict score(const Sample& sample, const Options& options,
+                const WorkBudget& budget) const override;
+};
+
 }  // namespace moerl::reward

@@ -4,10 +4,11 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 
+#include "reward/ascii.h"
 #include "reward/option_reader.h"
 #include "reward/verifiers/answer_text.h"
+#include "reward/verifiers/words.h"
 
 namespace moerl::reward {
 namespace {
@@ -59,20 +60,19 @@ std::optional<std::string_view> extract(std::string_view response, const QaOptio
   return boxed || options.extraction == Extraction::kBoxed ? boxed : graded;
 }
 
-/// The words of the text after SQuAD's normalisation. ASCII rules, so no locale matters.
+/// The words of the text after SQuAD's normalisation: punctuation is ASCII's.
 std::vector<std::string> normalised_words(std::string_view text) {
-  std::string kept;
-  for (char c : text) {
-    const bool is_upper = 'A' <= c && c <= 'Z';
-    const bool is_alphanumeric = is_upper || ('a' <= c && c <= 'z') || ('0' <= c && c <= '9');
-    if ('!' <= c && c <= '~' && !is_alphanumeric) continue;
-    kept += is_upper ? static_cast<char>(c - 'A' + 'a') : c;
-  }
+  std::string kept = to_lower_case(text);
+  std::erase_if(kept, [](char c) { return '!' <= c && c <= '~' && !is_letter(c) && !is_digit(c); });
   std::vector<std::string> words;
-  std::istringstream in(kept);
-  in.imbue(std::locale::classic());
-  for (std::string word; in >> word;)
-    if (word != "a" && word != "an" && word != "the") words.push_back(word);
+  for (size_t at = 0; at < kept.size();) {
+    size_t end = at;
+    while (end < kept.size() && !is_space(kept[end])) ++end;
+    std::string word = kept.substr(at, end - at);
+    if (!word.empty() && word != "a" && word != "an" && word != "the")
+      words.push_back(std::move(word));
+    at = end + 1;
+  }
   return words;
 }
 

@@ -109,6 +109,8 @@ std::vector<Word> words_of(std::string_view text) {
   return words;
 }
 
+std::string to_lower_case(std::string_view bytes) { return lower(to_valid_utf8(bytes)); }
+
 std::vector<std::string> lower_case_words(std::string_view bytes) {
   const std::string text = to_valid_utf8(bytes);
   std::vector<std::string> words;

@@ -23,4 +23,8 @@ std::vector<Word> words_of(std::string_view text);
 /// written without spaces is divided further, at word boundaries. Any bytes.
 std::vector<std::string> lower_case_words(std::string_view text);
 
+/// The text in lower case by Unicode's rules, whatever the locale. Bytes that are no UTF-8 become
+/// U+FFFD.
+std::string to_lower_case(std::string_view bytes);
+
 }  // namespace moerl::reward

@@ -79,6 +79,14 @@ TEST_F(RecordedCasesTest, ShapeRewardsAgree) {
   }
 }
 
+TEST_F(RecordedCasesTest, CodeFormatAgrees) {
+  for (const json& row : rows("code_format"))
+    EXPECT_EQ(
+        judge("code_format", row["input"], "", {{"language", row["params"]["language"]}}).score,
+        row["expected"])
+        << row["id"];
+}
+
 TEST_F(RecordedCasesTest, RepetitionAgrees) {
   for (const char* kind : {"repetition_penalty", "repetition_penalty_ids"}) {
     for (const json& row : rows(kind)) {

@@ -35,6 +35,10 @@ TEST(ExactMatchTest, NormalisesByOption) {
         .status;
   };
   EXPECT_EQ(judge("new york", {{"casefold", "true"}}), S::kCorrect);
+  EXPECT_EQ(
+      judge_with<ExactMatchVerifier>("<answer>ÉCOLE</answer>", "école", {{"casefold", "true"}})
+          .status,
+      S::kCorrect);
   EXPECT_EQ(judge("New \n York", {{"squeeze_space", "true"}}), S::kCorrect);
   EXPECT_EQ(judge("New York.", {{"drop_punctuation", "true"}}), S::kCorrect);
   EXPECT_EQ(judge("The New York", {{"drop_articles", "true"}}), S::kCorrect);
@@ -127,6 +131,27 @@ TEST(FormatTest, ScoresOneOrZero) {
   EXPECT_EQ(bad.score, 0);
   EXPECT_THROW(FormatVerifier().check_options({{"rule", "answer"}}), std::invalid_argument);
   EXPECT_THROW(follows_format(FormatRule::kAnswer, "", false), std::invalid_argument);
+}
+
+TEST(CodeFormatTest, WantsABlockOfTheLanguageInTheAnswer) {
+  const auto score = [](const std::string& answer, const Options& options = {}) {
+    return judge_with<CodeFormatVerifier>(
+               "<think>\na\n</think>\n<answer>\n" + answer + "\n</answer>", "", options)
+        .score;
+  };
+  EXPECT_EQ(score("```python\nx = 1\n```"), 1);
+  EXPECT_EQ(score("Here:\n```py\nx = 1\n```\nDone."), 1);
+  EXPECT_EQ(score("```\nx = 1\n```"), 0);
+  EXPECT_EQ(score("```python\nx = 1"), 0);
+  EXPECT_EQ(score("x = 1"), 0);
+  EXPECT_EQ(score("```javascript\nx = 1\n```"), 0);
+  EXPECT_EQ(score("```JavaScript\nx = 1\n```", {{"language", "javascript"}}), 1);
+  EXPECT_EQ(judge_with<CodeFormatVerifier>(
+                "<think>\n```python\n1\n```\n</think>\n<answer>\nx\n</answer>", "")
+                .score,
+            0);
+  EXPECT_EQ(judge_with<CodeFormatVerifier>("```python\n1\n```", "").score, 0);
+  EXPECT_THROW(CodeFormatVerifier().check_options({{"language", ""}}), std::invalid_argument);
 }
 
 TEST(NumberTest, ReadsNumbersExactly) {
