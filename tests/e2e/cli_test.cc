@@ -27,8 +27,8 @@ void expect_error(const Outcome& outcome, const std::vector<std::string>& parts)
 TEST(Cli, EveryCommandExplainsItsArguments) {
   const std::pair<Arguments, std::vector<std::string>> commands[] = {
       {{},
-       {"train", "check", "judge", "score", "sample", "tokenize", "serve", "doctor", "bench",
-        "MOERL_ISA"}},
+       {"train", "check", "export", "judge", "eval", "data", "score", "sample", "tokenize", "serve",
+        "doctor", "bench", "MOERL_ISA"}},
       {{"train"}, {"RECIPE", "overrides", "--run-dir"}},
       {{"check"}, {"RECIPE", "overrides"}},
       {{"export"}, {"SOURCE", "DIR", "--dtype", "--max-shard-size", "fp8"}},
@@ -41,6 +41,7 @@ TEST(Cli, EveryCommandExplainsItsArguments) {
       {{"serve"}, {"rollout", "reward", "rollout.addresses"}},
       {{"serve", "rollout"}, {"RECIPE", "overrides", "--address"}},
       {{"serve", "reward"}, {"--address", "--workers", "--timeout-s"}},
+      {{"serve", "openai"}, {"MODEL", "--address", "--api-key-file"}},
       {{"eval"}, {"MODEL", "--suite", "--workers", "compare", "rescore", "export", "gsm8k"}},
       {{"eval", "compare"}, {"A", "B", "--output"}},
       {{"eval", "rescore"}, {"DIR", "--verifier", "--option"}},
@@ -56,6 +57,12 @@ TEST(Cli, EveryCommandExplainsItsArguments) {
     EXPECT_TRUE(outcome.err.empty()) << outcome.err;
     expect_parts(outcome.out, parts);
   }
+}
+
+TEST(Cli, BenchRunsTheBenchesOfTheModelAndOfItsOperations) {
+  const Outcome outcome = run_moerl({"bench", "--", "--benchmark_list_tests"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  expect_parts(outcome.out, {"decode/64", "prefill", "train_step", "linear"});
 }
 
 TEST(Cli, ArgumentsThatDoNotExistAreRefused) {

@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <regex>
 #include <set>
 #include <string>
 #include <vector>
@@ -36,12 +35,15 @@ std::vector<fs::path> sources_under(const std::string& folder) {
 }
 
 std::vector<std::string> quoted_includes(const fs::path& file) {
-  static const std::regex pattern("^\\s*#include \"([^\"]+)\"");
+  const std::string directive = "#include \"";
   std::vector<std::string> includes;
   std::ifstream in(file);
-  std::smatch match;
-  for (std::string line; std::getline(in, line);)
-    if (std::regex_search(line, match, pattern)) includes.push_back(match[1]);
+  for (std::string line; std::getline(in, line);) {
+    line.erase(0, line.find_first_not_of(" \t"));
+    if (line.starts_with(directive))
+      includes.push_back(
+          line.substr(directive.size(), line.find('"', directive.size()) - directive.size()));
+  }
   return includes;
 }
 
@@ -62,12 +64,15 @@ TEST(LayeringTest, FoldersIncludeOnlyWhatStandsBelowThem) {
 }
 
 TEST(LayeringTest, GeneratedCodeIsKnownOnlyToServicesClientsAndConverters) {
-  const std::regex allowed("_(service|client|convert)\\.(h|cc)$");
+  const auto speaks_protobuf = [](const fs::path& file) {
+    const std::string stem = file.stem().string();
+    return stem.ends_with("_service") || stem.ends_with("_client") || stem.ends_with("_convert");
+  };
   for (const auto& [folder, unused] : kAllowed)
     for (const fs::path& file : sources_under(folder))
       for (const std::string& include : quoted_includes(file))
         if (include.ends_with(".pb.h")) {
-          EXPECT_TRUE(std::regex_search(file.string(), allowed)) << file << " includes " << include;
+          EXPECT_TRUE(speaks_protobuf(file)) << file << " includes " << include;
         }
 }
 
