@@ -69,12 +69,13 @@ class BlockCache {
       free.push_back(block);
       return;
     }
-    const size_t bytes =
-        (std::max(size, kSlab / size * size) + kHugePage - 1) / kHugePage * kHugePage;
+    // Blocks of a huge page and more are alone in theirs: release() frees each by itself.
+    const size_t count = size < kHugePage ? kSlab / size : 1;
+    const size_t bytes = (count * size + kHugePage - 1) / kHugePage * kHugePage;
     void* slab = std::aligned_alloc(kHugePage, bytes);
     if (slab == nullptr) throw std::bad_alloc();
     ::madvise(slab, bytes, MADV_HUGEPAGE);
-    for (size_t i = bytes / size; i-- > 0;) free.push_back(static_cast<char*>(slab) + i * size);
+    for (size_t i = count; i-- > 0;) free.push_back(static_cast<char*>(slab) + i * size);
   }
 
   std::mutex mutex_;
