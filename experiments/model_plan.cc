@@ -53,8 +53,6 @@ ModelPlan plan_model(const ModelConfig& model) {
   plan.main_parameters = without_mtp.num_parameters();
   plan.mtp_parameters = model.num_parameters() - plan.main_parameters;
   plan.active_parameters = model.num_active_parameters();
-  plan.kv_bytes_latent = model.num_hidden_layers * (model.kv_lora_rank + model.qk_rope_head_dim) *
-                         dtype_size(DType::kBF16);
   plan.kv_bytes_expanded = kv_bytes(model, "expanded");
   plan.kv_bytes_absorbed = kv_bytes(model, "absorbed");
   const int64_t n = model.num_parameters();
@@ -80,9 +78,8 @@ std::string describe_plan(const ModelConfig& model, int64_t machine_bytes) {
                concat(model.num_hidden_layers, ", ", model.num_moe_layers(), " with experts"));
   const bool latent = model.attention == AttentionKind::kLatent;
   if (latent) {
-    text += line("kv cache of one token: latent, bf16", grouped(plan.kv_bytes_latent) + " bytes");
-    text += line("  as stored, mla_form: absorbed", grouped(plan.kv_bytes_absorbed) + " bytes");
-    text += line("  as stored, mla_form: expanded", grouped(plan.kv_bytes_expanded) + " bytes");
+    text += line("kv cache of one token, bf16", grouped(plan.kv_bytes_absorbed) + " bytes");
+    text += line("  with mla_form: expanded", grouped(plan.kv_bytes_expanded) + " bytes");
   } else {
     text += line("kv cache of one token, bf16", grouped(plan.kv_bytes_expanded) + " bytes");
   }

@@ -11,10 +11,9 @@ struct ModelPlan {
   int64_t main_parameters = 0;    ///< without the MTP module
   int64_t mtp_parameters = 0;     ///< what the MTP module adds; it shares embedding and head
   int64_t active_parameters = 0;  ///< that one token meets, embedding table and head included
-  /// Cache of one token: the latent and the rotary key alone, the least that latent attention
-  /// needs; and what the engine stores in its two forms (the absorbed one keeps the latent twice,
-  /// as key and as value).
-  int64_t kv_bytes_latent = 0, kv_bytes_absorbed = 0, kv_bytes_expanded = 0;
+  /// Cache of one token in the two forms of latent attention; absorbed is the latent and the rotary
+  /// key alone.
+  int64_t kv_bytes_absorbed = 0, kv_bytes_expanded = 0;
   int64_t checkpoint_bf16 = 0;  ///< bytes of the weights on disk; MTP duplicates not counted
   int64_t masters = 0;          ///< fp32
   int64_t forward_image = 0;    ///< working weights of the forward pass, bf16

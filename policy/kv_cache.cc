@@ -1,27 +1,32 @@
 #include "policy/kv_cache.h"
 
 namespace moerl {
+namespace {
 
-KvCache::KvCache(const ModelConfig& config, DType dtype, int64_t num_blocks)
-    : num_blocks_(num_blocks),
-      num_kv_heads_(config.num_kv_heads()),
-      k_head_dim_(config.k_head_dim()),
-      v_head_dim_(config.cached_v_head_dim()),
-      dtype_(dtype) {
-  check(num_blocks >= 1, "KvCache: num_blocks is ", num_blocks, ", expected >= 1");
-  for (int64_t i = 0; i < config.num_hidden_layers; ++i) layers_.push_back(make_layer());
-  layers_.resize(static_cast<size_t>(config.num_hidden_layers + config.num_nextn_predict_layers));
+kernels::KvValues values_of(const ModelConfig& config) {
+  return config.absorbed() ? kernels::KvValues::kInKeys : kernels::KvValues::kStored;
 }
 
-kernels::PagedKv KvCache::make_layer() const {
-  return kernels::make_paged_kv(num_blocks_, num_kv_heads_, k_head_dim_, v_head_dim_, dtype_);
+}  // namespace
+
+kernels::PagedKv make_layer_cache(const ModelConfig& config, DType dtype, int64_t num_blocks) {
+  return kernels::make_paged_kv(num_blocks, config.num_kv_heads(), config.k_head_dim(),
+                                config.cached_v_head_dim(), dtype, values_of(config));
+}
+
+KvCache::KvCache(const ModelConfig& config, DType dtype, int64_t num_blocks)
+    : num_blocks_(num_blocks), config_(config), dtype_(dtype) {
+  check(num_blocks >= 1, "KvCache: num_blocks is ", num_blocks, ", expected >= 1");
+  for (int64_t i = 0; i < config.num_hidden_layers; ++i)
+    layers_.push_back(make_layer_cache(config, dtype, num_blocks));
+  layers_.resize(static_cast<size_t>(config.num_hidden_layers + config.num_nextn_predict_layers));
 }
 
 kernels::PagedKv& KvCache::layer(int64_t i) {
   check(i >= 0 && i < static_cast<int64_t>(layers_.size()), "KvCache: layer ", i, " of ",
         layers_.size());
   kernels::PagedKv& layer = layers_[static_cast<size_t>(i)];
-  if (!layer.keys.defined()) layer = make_layer();
+  if (!layer.keys.defined()) layer = make_layer_cache(config_, dtype_, num_blocks_);
   return layer;
 }
 
@@ -31,8 +36,10 @@ void KvCache::copy_block(ExecContext& ctx, int64_t from, int64_t to) {
 }
 
 int64_t KvCache::block_bytes(const ModelConfig& config, DType dtype) {
-  return config.num_hidden_layers * config.num_kv_heads() *
-         (config.k_head_dim() + config.cached_v_head_dim()) * kernels::kKvBlock * dtype_size(dtype);
+  const int64_t stored_v =
+      values_of(config) == kernels::KvValues::kStored ? config.cached_v_head_dim() : 0;
+  return config.num_hidden_layers * config.num_kv_heads() * (config.k_head_dim() + stored_v) *
+         kernels::kKvBlock * dtype_size(dtype);
 }
 
 }  // namespace moerl

@@ -6,6 +6,10 @@
 
 namespace moerl {
 
+/// The paged cache of one layer. Absorbed latent attention holds its latent once, as the first
+/// kv_lora_rank columns of the keys.
+kernels::PagedKv make_layer_cache(const ModelConfig& config, DType dtype, int64_t num_blocks);
+
 /// Paged key-value cache of all layers. Block b of every layer belongs to the same positions, so
 /// one block table serves the whole model. The MTP module's layer, the last one, takes memory only
 /// once it is used.
@@ -22,9 +26,8 @@ class KvCache {
   static int64_t block_bytes(const ModelConfig& config, DType dtype);
 
  private:
-  kernels::PagedKv make_layer() const;
-
-  int64_t num_blocks_, num_kv_heads_, k_head_dim_, v_head_dim_;
+  int64_t num_blocks_;
+  ModelConfig config_;
   DType dtype_;
   std::vector<kernels::PagedKv> layers_;
 };

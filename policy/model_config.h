@@ -102,6 +102,7 @@ struct ModelConfig {
   int64_t k_head_dim() const {
     return absorbed() ? kv_lora_rank + qk_rope_head_dim : qk_head_dim();
   }
+  /// In the absorbed form the value is the first of the key's columns.
   int64_t cached_v_head_dim() const;
   kernels::RopeConfig rope() const;
   kernels::RopePairing rope_pairing() const {

@@ -50,8 +50,7 @@ kernels::PagedKv Transformer::Impl::scratch_cache(const ForwardBatch& batch) con
   int32_t last = 0;
   for (const kernels::AttentionSegment& s : batch.segments)
     last = std::max(last, *std::max_element(s.block_table.begin(), s.block_table.end()));
-  return kernels::make_paged_kv(last + 1, config.num_kv_heads(), config.k_head_dim(),
-                                config.cached_v_head_dim(), dtype);
+  return make_layer_cache(config, dtype, last + 1);
 }
 
 void Transformer::Impl::run_again(ExecContext& ctx, const DecoderBlock& block, const Tensor& input,

@@ -77,7 +77,9 @@ struct Batch {
         o(Tensor::zeros({sequences * length, heads, v_dim}, dtype)),
         lse(Tensor::zeros({sequences * length, heads}, DType::kF32)) {
     const int64_t blocks = (length + kKvBlock - 1) / kKvBlock;
-    cache = kernels::make_paged_kv(sequences * blocks, kv_heads, k_dim, v_dim, dtype);
+    cache = kernels::make_paged_kv(
+        sequences * blocks, kv_heads, k_dim, v_dim, dtype,
+        kv_heads == 1 ? kernels::KvValues::kInKeys : kernels::KvValues::kStored);
     table.resize(static_cast<size_t>(sequences * blocks));
     std::iota(table.begin(), table.end(), 0);
     for (Tensor* x : {&q, &k, &v}) fill(*x);

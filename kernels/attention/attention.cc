@@ -13,13 +13,22 @@ namespace {
 
 void check_cache(const char* op, const PagedKv& cache) {
   check_rank(op, "cache.keys", cache.keys, 4);
-  check_rank(op, "cache.values", cache.values, 4);
   check_f32_or_bf16(op, "cache.keys", cache.keys);
-  check_dtype(op, "cache.values", cache.values, cache.keys.dtype());
   check_shape(op, "cache.keys", cache.keys,
               {cache.keys.dim(0), cache.keys.dim(1), cache.keys.dim(2), kKvBlock});
+  if (!cache.values.defined()) {
+    check(cache.v_head_dim > 0 && cache.v_head_dim <= cache.keys.dim(2), op,
+          ": cache.v_head_dim is ", cache.v_head_dim, ", expected 1 to the keys' ",
+          cache.keys.dim(2));
+    return;
+  }
+  check_dtype(op, "cache.values", cache.values, cache.keys.dtype());
   check_shape(op, "cache.values", cache.values,
-              {cache.keys.dim(0), cache.keys.dim(1), kKvBlock, cache.values.dim(3)});
+              {cache.keys.dim(0), cache.keys.dim(1), kKvBlock, cache.v_head_dim});
+}
+
+AttentionDims dims_of(const PagedKv& cache, int64_t num_heads) {
+  return {num_heads, cache.keys.dim(1), cache.keys.dim(2), cache.v_head_dim};
 }
 
 void check_heads(const char* op, int64_t num_heads, int64_t num_kv_heads) {
@@ -88,13 +97,18 @@ std::vector<AttentionItem> cut_into_items(const AttentionDims& d,
 }  // namespace
 
 PagedKv make_paged_kv(int64_t num_blocks, int64_t num_kv_heads, int64_t k_head_dim,
-                      int64_t v_head_dim, DType dtype) {
+                      int64_t v_head_dim, DType dtype, KvValues values) {
   check(num_blocks >= 0 && num_kv_heads > 0 && k_head_dim > 0 && v_head_dim > 0,
         "make_paged_kv: num_blocks ", num_blocks, ", num_kv_heads ", num_kv_heads, ", k_head_dim ",
         k_head_dim, ", v_head_dim ", v_head_dim, ", expected positive extents");
   check(dtype != DType::kI32, "make_paged_kv: dtype is i32, expected f32 or bf16");
-  return {Tensor::empty({num_blocks, num_kv_heads, k_head_dim, kKvBlock}, dtype),
-          Tensor::empty({num_blocks, num_kv_heads, kKvBlock, v_head_dim}, dtype)};
+  check(values == KvValues::kStored || v_head_dim <= k_head_dim, "make_paged_kv: v_head_dim is ",
+        v_head_dim, ", expected at most k_head_dim ", k_head_dim, ", whose part it is");
+  PagedKv cache{
+      Tensor::empty({num_blocks, num_kv_heads, k_head_dim, kKvBlock}, dtype), {}, v_head_dim};
+  if (values == KvValues::kStored)
+    cache.values = Tensor::empty({num_blocks, num_kv_heads, kKvBlock, v_head_dim}, dtype);
+  return cache;
 }
 
 void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v,
@@ -103,7 +117,7 @@ void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v,
   check_cache(op, cache);
   check_rank(op, "k", k, 3);
   check_shape(op, "k", k, {k.dim(0), cache.keys.dim(1), cache.keys.dim(2)});
-  check_shape(op, "v", v, {k.dim(0), cache.keys.dim(1), cache.values.dim(3)});
+  check_shape(op, "v", v, {k.dim(0), cache.keys.dim(1), cache.v_head_dim});
   check_dtype(op, "k", k, cache.keys.dtype());
   check_dtype(op, "v", v, cache.keys.dtype());
   check_segments(op, segments, k.dim(0));
@@ -119,12 +133,12 @@ void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v,
       done += count;
     }
   KvAppendArgs args;
-  args.dims = {cache.keys.dim(1), cache.keys.dim(1), cache.keys.dim(2), cache.values.dim(3)};
+  args.dims = dims_of(cache, cache.keys.dim(1));
   args.element_size = dtype_size(k.dtype());
   args.k = k.raw();
   args.v = v.raw();
   args.keys = cache.keys.raw();
-  args.values = cache.values.raw();
+  if (cache.values.defined()) args.values = cache.values.raw();
   args.runs = runs.data();
   args.num_runs = static_cast<int64_t>(runs.size());
   switch (ctx.device()) {
@@ -146,6 +160,7 @@ void kv_copy_block(ExecContext& ctx, PagedKv& cache, int64_t from, int64_t to) {
   if (ctx.device() != Device::kCpu) throw_no_cuda();
   if (from == to) return;
   for (Tensor* x : {&cache.keys, &cache.values}) {
+    if (!x->defined()) continue;
     const int64_t width = x->bytes() / num_blocks;
     const char* source = static_cast<const char*>(x->raw()) + from * width;
     std::copy(source, source + width, static_cast<char*>(x->raw()) + to * width);
@@ -160,7 +175,7 @@ void attention_forward(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
   check_rank(op, "q", q, 3);
   check_heads(op, q.dim(1), cache.keys.dim(1));
   check_shape(op, "q", q, {q.dim(0), q.dim(1), cache.keys.dim(2)});
-  check_shape(op, "o", o, {q.dim(0), q.dim(1), cache.values.dim(3)});
+  check_shape(op, "o", o, {q.dim(0), q.dim(1), cache.v_head_dim});
   check_dtype(op, "q", q, cache.keys.dtype());
   check_dtype(op, "o", o, q.dtype());
   if (lse != nullptr) {
@@ -171,12 +186,12 @@ void attention_forward(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
   check_block_tables(op, segments, cache.keys.dim(0));
 
   AttentionForwardArgs args;
-  args.dims = {q.dim(1), cache.keys.dim(1), cache.keys.dim(2), cache.values.dim(3)};
+  args.dims = dims_of(cache, q.dim(1));
   args.is_bf16 = q.dtype() == DType::kBF16;
   args.scale = scale;
   args.q = q.raw();
   args.keys = cache.keys.raw();
-  args.values = cache.values.raw();
+  if (cache.values.defined()) args.values = cache.values.raw();
   args.segments = segments.data();
   args.o = o.raw();
   args.lse = lse == nullptr ? nullptr : lse->data<float>();

@@ -11,13 +11,18 @@ inline constexpr int64_t kKvBlock = 32;
 /// The key-value cache of one layer: `num_blocks` blocks of kKvBlock positions.
 /// Layout (what attention_forward reads fastest; one for all instruction levels):
 ///   keys   [num_blocks, Hk, Dk, kKvBlock]  transposed: the lanes of a vector are positions
-///   values [num_blocks, Hk, kKvBlock, Dv]
+///   values [num_blocks, Hk, kKvBlock, Dv], or undefined: the value of a position is the first Dv
+///   of
+///          its key (absorbed MLA, whose latent is both), and is held once
 struct PagedKv {
   Tensor keys, values;  ///< bf16 or fp32
+  int64_t v_head_dim = 0;
 };
-/// A cache whose contents are whatever was there.
+enum class KvValues { kStored, kInKeys };
+/// A cache whose contents are whatever was there. @param v_head_dim  at most k_head_dim if the
+/// values are in the keys.
 PagedKv make_paged_kv(int64_t num_blocks, int64_t num_kv_heads, int64_t k_head_dim,
-                      int64_t v_head_dim, DType dtype);
+                      int64_t v_head_dim, DType dtype, KvValues values = KvValues::kStored);
 
 /// A run of consecutive positions of one sequence within a ragged batch.
 struct AttentionSegment {
@@ -29,8 +34,8 @@ struct AttentionSegment {
 };
 
 /// Writes k and v of every row of the segments to its place in the cache.
-/// @param k [T, Hk, Dk], v [T, Hk, Dv] of the cache's type. Segments must not share a position of a
-/// block.
+/// @param k [T, Hk, Dk], v [T, Hk, Dv] of the cache's type; v is not read if the cache's values are
+/// in the keys. Segments must not share a position of a block.
 void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v,
                std::span<const AttentionSegment> segments, PagedKv& cache);
 /// Copies a block to another (copy on write of a shared, partly filled block).

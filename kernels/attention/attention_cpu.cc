@@ -115,6 +115,7 @@ void add_values(const AttentionDims& d, Rows& rows, int64_t first, const T* valu
   }
 }
 
+/// @param values  null: the first Dv of the keys.
 template <typename T>
 void attend_block(const AttentionForwardArgs& args, Rows& rows, int64_t first, const T* keys,
                   const T* values) {
@@ -130,7 +131,10 @@ void attend_block(const AttentionForwardArgs& args, Rows& rows, int64_t first, c
     score_block(d, rows, first, vectors, keys);
   }
   softmax_block(rows, first, vectors, args.scale);
-  if (convert || d.v_dim != d.v_padded()) {
+  if (values == nullptr) {
+    transpose_as_float(keys, d.v_dim, vectors, rows.values, d.v_padded());
+    add_values(d, rows, first, static_cast<const float*>(rows.values), d.v_padded());
+  } else if (convert || d.v_dim != d.v_padded()) {
     for (int64_t j = 0; j < last_valid; ++j)
       copy_as_float(values + j * d.v_dim, d.v_dim, d.v_padded(), rows.values + j * d.v_padded());
     add_values(d, rows, first, static_cast<const float*>(rows.values), d.v_padded());
@@ -190,8 +194,9 @@ void attend_item(const AttentionForwardArgs& args, const AttentionItem& item, fl
       rows.valid[r] = seen < kKvBlock ? seen : kKvBlock;
     }
     const int64_t slot = block_table[block] * d.num_kv_heads + item.kv_head;
+    const T* values = static_cast<const T*>(args.values);
     attend_block(args, rows, first, static_cast<const T*>(args.keys) + slot * d.k_dim * kKvBlock,
-                 static_cast<const T*>(args.values) + slot * d.v_dim * kKvBlock);
+                 values == nullptr ? nullptr : values + slot * d.v_dim * kKvBlock);
   }
   finish_rows<T>(args, item, rows);
 }

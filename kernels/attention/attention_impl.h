@@ -24,7 +24,8 @@ struct AttentionForwardArgs {
   AttentionDims dims;
   bool is_bf16 = false;
   float scale = 1;
-  const void *q = nullptr, *keys = nullptr, *values = nullptr;
+  const void *q = nullptr, *keys = nullptr;
+  const void* values = nullptr;  ///< null: the first v_dim of each key
   const AttentionSegment* segments = nullptr;
   void* o = nullptr;
   float* lse = nullptr;
@@ -90,7 +91,7 @@ struct KvAppendArgs {
   AttentionDims dims;
   int64_t element_size = 4;
   const void *k = nullptr, *v = nullptr;
-  void *keys = nullptr, *values = nullptr;
+  void *keys = nullptr, *values = nullptr;  ///< values may be null: part of the keys
   const KvRun* runs = nullptr;
   int64_t num_runs = 0;
 };

@@ -40,7 +40,7 @@ void AttentionLayoutCpu<kIsa>::kv_append(ThreadPool& pool, const KvAppendArgs& a
           append_keys<uint16_t>(args, args.runs[i], head);
         else
           append_keys<uint32_t>(args, args.runs[i], head);
-        append_values(args, args.runs[i], head);
+        if (args.values != nullptr) append_values(args, args.runs[i], head);
       }
   });
 }

@@ -31,6 +31,11 @@ struct TileProduct {
   float* c;  ///< element (r, lane) at r * c_row + lane
   int64_t c_row;
   const float* factor;  ///< Start::kScaled: c[r, :] is multiplied by factor[r] first
+
+  void skip_vectors(int64_t n) {
+    b += n * kLanes;
+    c += n * kLanes;
+  }
 };
 
 template <int R, int W, Start start, typename T>
@@ -65,18 +70,13 @@ void multiply_tile(const TileProduct<T>& p, int64_t depth) {
 template <int R, Start start, typename T>
 void multiply_row_tile(TileProduct<T> p, int64_t vectors, int64_t depth) {
   constexpr int kWide = tile_vectors(R);
-  auto step = [&](int64_t by) {
-    vectors -= by;
-    p.b += by * kLanes;
-    p.c += by * kLanes;
-  };
   if constexpr (kWide >= 4) {
-    for (; vectors >= 4; step(4)) multiply_tile<R, 4, start>(p, depth);
+    for (; vectors >= 4; vectors -= 4, p.skip_vectors(4)) multiply_tile<R, 4, start>(p, depth);
   }
   if constexpr (kWide >= 2) {
-    for (; vectors >= 2; step(2)) multiply_tile<R, 2, start>(p, depth);
+    for (; vectors >= 2; vectors -= 2, p.skip_vectors(2)) multiply_tile<R, 2, start>(p, depth);
   }
-  for (; vectors >= 1; step(1)) multiply_tile<R, 1, start>(p, depth);
+  for (; vectors >= 1; --vectors, p.skip_vectors(1)) multiply_tile<R, 1, start>(p, depth);
 }
 
 /// multiply_row_tile of a number of rows in [1, kTileRows].
@@ -136,6 +136,20 @@ void copy_as_float(const T* x, int64_t n, int64_t padded, float* y) {
   for (; i + kLanes <= n; i += kLanes) store(y + i, load(x + i));
   if (i < n) store_partial(y + i, load_partial(x + i, n - i), n - i);
   for (i = n; i < padded; ++i) y[i] = 0;
+}
+
+/// y[j * y_row + i] = x[i * kKvBlock + j] as fp32, for j in [0, 16 * vectors), i in [0, n). What
+/// lies behind n up to a multiple of 16 becomes zero.
+template <typename T>
+void transpose_as_float(const T* x, int64_t n, int64_t vectors, float* y, int64_t y_row) {
+  for (int64_t i = 0; i < n; i += kLanes)
+    for (int64_t j = 0; j < vectors * kLanes; j += kLanes) {
+      F32x16 square[kLanes];
+      for (int64_t r = 0; r < kLanes; ++r)
+        square[r] = i + r < n ? load(x + (i + r) * kKvBlock + j) : zero();
+      transpose(square);
+      for (int64_t r = 0; r < kLanes; ++r) store(y + (j + r) * y_row + i, square[r]);
+    }
 }
 
 template <typename T>

@@ -216,6 +216,40 @@ MOERL_INLINE void split_exponent(F32x16 a, F32x16* m, F32x16* e) {
 
 MOERL_INLINE F32x16 zero() { return set1(0.0f); }
 
+/// Lane j of rows[i] becomes lane i of rows[j].
+MOERL_INLINE void transpose(F32x16 (&rows)[kLanes]) {
+#if defined(__AVX512F__)
+  // Squares of 4 within the 128-bit quarters, then the quarters.
+  __m512 t[16];
+  for (int i = 0; i < 16; i += 4) {
+    const __m512d ab_lo = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i].v, rows[i + 1].v));
+    const __m512d ab_hi = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i].v, rows[i + 1].v));
+    const __m512d cd_lo = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i + 2].v, rows[i + 3].v));
+    const __m512d cd_hi = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i + 2].v, rows[i + 3].v));
+    t[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab_lo, cd_lo));
+    t[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab_lo, cd_lo));
+    t[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab_hi, cd_hi));
+    t[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab_hi, cd_hi));
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m512 even_lo = _mm512_shuffle_f32x4(t[i], t[i + 4], 0x88);
+    const __m512 odd_lo = _mm512_shuffle_f32x4(t[i], t[i + 4], 0xDD);
+    const __m512 even_hi = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0x88);
+    const __m512 odd_hi = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0xDD);
+    rows[i].v = _mm512_shuffle_f32x4(even_lo, even_hi, 0x88);
+    rows[i + 8].v = _mm512_shuffle_f32x4(even_lo, even_hi, 0xDD);
+    rows[i + 4].v = _mm512_shuffle_f32x4(odd_lo, odd_hi, 0x88);
+    rows[i + 12].v = _mm512_shuffle_f32x4(odd_lo, odd_hi, 0xDD);
+  }
+#else
+  float from[kLanes][kLanes], to[kLanes][kLanes];
+  for (int i = 0; i < kLanes; ++i) store(from[i], rows[i]);
+  for (int i = 0; i < kLanes; ++i)
+    for (int j = 0; j < kLanes; ++j) to[i][j] = from[j][i];
+  for (int i = 0; i < kLanes; ++i) rows[i] = load(to[i]);
+#endif
+}
+
 /// The first n < 16 elements, zeros behind them.
 template <typename T>
 MOERL_INLINE F32x16 load_partial(const T* p, int64_t n) {

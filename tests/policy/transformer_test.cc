@@ -227,7 +227,7 @@ TEST(KvCacheTest, BlockBytesOfTheSmallFormAreSmall) {
   ModelConfig config = tiny_config();
   EXPECT_EQ(KvCache::block_bytes(config, DType::kF32), 3 * 32 * 3 * (12 + 12) * 4);
   config.mla_form = "absorbed";
-  EXPECT_EQ(KvCache::block_bytes(config, DType::kBF16), 3 * 32 * ((20 + 4) + 20) * 2);
+  EXPECT_EQ(KvCache::block_bytes(config, DType::kBF16), 3 * 32 * (20 + 4) * 2);
   EXPECT_INVALID_ARGUMENT(KvCache(config, DType::kF32, 0), "num_blocks is 0");
 }
 

@@ -37,6 +37,16 @@ struct AttentionProblem {
     dout = random_tensor({rows, s.num_heads, s.v_dim}, s.dtype, 4);
   }
 
+  /// The same where the value of a position is the first v_dim of its key.
+  AttentionProblem with_values_in_keys() const {
+    AttentionProblem problem = *this;
+    const auto step = static_cast<size_t>(dtype_size(shape.dtype));
+    for (int64_t i = 0; i < num_rows() * shape.num_kv_heads; ++i)
+      std::memcpy(static_cast<char*>(problem.v.raw()) + i * shape.v_dim * step,
+                  static_cast<const char*>(k.raw()) + i * shape.k_dim * step, shape.v_dim * step);
+    return problem;
+  }
+
   int64_t num_rows() const { return q.dim(0); }
   int64_t first_row(size_t sequence) const {
     return std::accumulate(lengths.begin(), lengths.begin() + static_cast<std::ptrdiff_t>(sequence),
@@ -71,7 +81,9 @@ struct AttentionResult {
 class AttentionRunner {
  public:
   /// @param table_seed chooses which physical blocks the sequences get.
-  AttentionRunner(const AttentionProblem& problem, uint64_t table_seed) : problem_(problem) {
+  AttentionRunner(const AttentionProblem& problem, uint64_t table_seed,
+                  kernels::KvValues values = kernels::KvValues::kStored)
+      : problem_(problem) {
     int64_t blocks = 3;  // some that nobody uses
     for (int64_t n : problem.lengths) blocks += (n + kernels::kKvBlock - 1) / kernels::kKvBlock;
     std::vector<int32_t> order(static_cast<size_t>(blocks));
@@ -84,10 +96,10 @@ class AttentionRunner {
       order.resize(order.size() - static_cast<size_t>(needed));
     }
     const AttentionShape& s = problem.shape;
-    cache_ = kernels::make_paged_kv(blocks, s.num_kv_heads, s.k_dim, s.v_dim, s.dtype);
+    cache_ = kernels::make_paged_kv(blocks, s.num_kv_heads, s.k_dim, s.v_dim, s.dtype, values);
     // NaN everywhere: a slot that was never written must not reach any result.
-    std::memset(cache_.keys.raw(), 0xFF, static_cast<size_t>(cache_.keys.bytes()));
-    std::memset(cache_.values.raw(), 0xFF, static_cast<size_t>(cache_.values.bytes()));
+    for (Tensor* x : {&cache_.keys, &cache_.values})
+      if (x->defined()) std::memset(x->raw(), 0xFF, static_cast<size_t>(x->bytes()));
     result_.o = Tensor::empty({problem.num_rows(), s.num_heads, s.v_dim}, s.dtype);
     result_.lse = Tensor::empty({problem.num_rows(), s.num_heads}, DType::kF32);
   }

@@ -94,6 +94,18 @@ TEST_P(AttentionTest, BitsDoNotDependOnTheInstructionLevel) {
   for (Isa isa : testing::available_isas()) expect_same(best, run(problem, kWhole, 1, isa));
 }
 
+TEST_P(AttentionTest, ValuesInKeysGiveTheBitsOfStoredOnes) {
+  if (GetParam().v_dim > GetParam().k_dim) GTEST_SKIP() << "values wider than keys";
+  const AttentionProblem problem = AttentionProblem(GetParam(), kLengths).with_values_in_keys();
+  const AttentionResult stored = run(problem);
+  for (Isa isa : testing::available_isas())
+    for (int64_t chunk : {int64_t{1}, int64_t{7}, kWhole}) {
+      ExecContext ctx(2, isa);
+      AttentionRunner runner(problem, 3, KvValues::kInKeys);
+      expect_same(stored, runner.run(ctx, chunk));
+    }
+}
+
 TEST(AttentionForwardTest, ManyRowsGiveTheBitsOfOneRow) {
   // Tiles of every size: 1 to 9 rows of each sequence in a step.
   const AttentionProblem problem({1, 1, 33, 18, DType::kBF16}, {90, 70});
@@ -240,6 +252,7 @@ TEST_F(AttentionArgumentsTest, AppendAndCopyCheckTheirs) {
   EXPECT_THAT([&] { heads_first(ctx_, q_, o_); },
               ThrowsMessage<std::invalid_argument>(HasSubstr("heads_first: y is [40, 2, 6]")));
   EXPECT_THROW(make_paged_kv(1, 0, 1, 1, DType::kF32), std::invalid_argument);
+  EXPECT_THROW(make_paged_kv(1, 1, 8, 9, DType::kF32, KvValues::kInKeys), std::invalid_argument);
 }
 
 }  // namespace
