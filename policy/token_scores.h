@@ -28,7 +28,9 @@ struct TokenScores {
 };
 
 /// Scores sequences with the forward that samples and trains, so the log-probs are the bits that
-/// the sampler records at the same temperature.
+/// the sampler records at the same temperature. Memory beside the model: keys and values of all
+/// layers and the activations of one layer for max_tokens tokens, and the logits of 64 rows or of
+/// 64 MiB, whichever is more.
 /// @param sequences  each of at least one token id below the model's sampled_vocab_size().
 /// @throws std::invalid_argument for an empty sequence, an id out of range, or one that is longer
 ///   than max_position_embeddings; NumericalError naming the sequence if a log-prob is not finite.

@@ -121,7 +121,10 @@ bool read_turn(std::string& line) {
   while (true) {
     if (is_terminal) std::cerr << "> " << std::flush;
     if (std::getline(std::cin, line)) return true;
-    if (!interrupted.exchange(false)) return false;
+    if (!interrupted.exchange(false)) {
+      if (is_terminal) std::cerr << "\n";
+      return false;
+    }
     std::cin.clear();
     std::cerr << "\n(Ctrl-D ends the chat)\n";
   }

@@ -74,8 +74,9 @@ void add_score(CLI::App& app) {
   command->add_option("--dtype", options->dtype, "bf16 or f32 [the run's, else bf16]")
       ->check(CLI::IsMember({"bf16", "f32"}));
   command
-      ->add_option("--batch-tokens", scoring.max_tokens,
-                   "tokens of one forward; changes speed and memory only [4096]")
+      ->add_option(
+          "--batch-tokens", scoring.max_tokens,
+          "tokens of one forward: speed and memory, which holds their keys and values [4096]")
       ->check(CLI::PositiveNumber);
   command->add_option("--threads", options->threads, "threads [all cores]")
       ->check(CLI::NonNegativeNumber);
