@@ -15,4 +15,11 @@ struct SwigluCpu {
                        void* dgate_up, int64_t begin, int64_t end);
 };
 
+/// All rows, on the device.
+struct SwigluCuda {
+  void (*forward)(DType dtype, int64_t inner, int64_t rows, const void* gate_up, void* hidden);
+  void (*backward)(DType dtype, int64_t inner, int64_t rows, const void* dhidden,
+                   const void* gate_up, void* dgate_up);
+};
+
 }  // namespace moerl::kernels

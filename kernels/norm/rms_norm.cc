@@ -9,7 +9,7 @@
 namespace moerl::kernels {
 namespace {
 
-constexpr int64_t kBackwardRows = 64, kReduceColumns = 256;
+constexpr int64_t kReduceColumns = 256;
 
 void check_forward(const char* op, const Tensor& x, const Tensor& weight, float eps,
                    const Tensor& y, const Tensor* rstd) {
@@ -34,13 +34,14 @@ void forward_cpu(ExecContext& ctx, int64_t rows, const RmsNormForwardArgs& args)
 }
 
 void backward_cpu(ExecContext& ctx, int64_t rows, const RmsNormBackwardArgs& args, float* dweight) {
-  const int64_t blocks = (rows + kBackwardRows - 1) / kBackwardRows;
+  const int64_t blocks = (rows + kRmsNormBackwardRows - 1) / kRmsNormBackwardRows;
   if (blocks == 0) return;
   Tensor partials = ctx.empty(Shape{blocks, args.dim}, DType::kF32);
   float* partial = partials.data<float>();
   dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-    parallel_rows(ctx, rows, kBackwardRows, [&](int64_t begin, int64_t end) {
-      RmsNormCpu<isa>::backward(args, begin, end, partial + begin / kBackwardRows * args.dim);
+    parallel_rows(ctx, rows, kRmsNormBackwardRows, [&](int64_t begin, int64_t end) {
+      RmsNormCpu<isa>::backward(args, begin, end,
+                                partial + begin / kRmsNormBackwardRows * args.dim);
     });
     parallel_rows(ctx, args.dim, kReduceColumns, [&](int64_t begin, int64_t end) {
       RmsNormCpu<isa>::reduce(partial, blocks, args.dim, dweight, begin, end);

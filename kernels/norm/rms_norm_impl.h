@@ -39,4 +39,14 @@ struct RmsNormCpu {
                      int64_t begin, int64_t end);
 };
 
+/// Tokens in one partial sum of dweight.
+inline constexpr int64_t kRmsNormBackwardRows = 64;
+
+/// The same on the device.
+struct RmsNormCuda {
+  void (*forward)(const RmsNormForwardArgs& args, int64_t rows);
+  /// @param partials [rows / 64 rounded up, D], overwritten.
+  void (*backward)(const RmsNormBackwardArgs& args, int64_t rows, float* partials, float* dweight);
+};
+
 }  // namespace moerl::kernels

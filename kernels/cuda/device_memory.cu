@@ -1,0 +1,42 @@
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/device.h"
+
+namespace moerl::kernels::cuda {
+namespace {
+
+constexpr char kOp[] = "device memory";
+
+bool is_available() {
+  int count = 0;  // stays what it is where there is no driver
+  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+}
+
+void* allocate(size_t bytes) {
+  void* memory = nullptr;
+  const std::string call = "cudaMalloc of " + std::to_string(bytes) + " bytes";
+  check_cuda(kOp, call.c_str(), cudaMalloc(&memory, bytes == 0 ? 1 : bytes));
+  return memory;
+}
+
+// Frees in destructors: an error here was reported by the call before it, and cannot be thrown.
+void free_memory(void* memory) { static_cast<void>(cudaFree(memory)); }
+
+void copy_to_device(void* device, const void* host, size_t bytes) {
+  check_cuda(kOp, "cudaMemcpy", cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
+}
+void copy_to_host(void* host, const void* device, size_t bytes) {
+  check_cuda(kOp, "cudaMemcpy", cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost));
+}
+void copy_on_device(void* to, const void* from, size_t bytes) {
+  check_cuda(kOp, "cudaMemcpy", cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToDevice));
+}
+void zero(void* memory, size_t bytes) {
+  check_cuda(kOp, "cudaMemset", cudaMemset(memory, 0, bytes));
+}
+
+const RegisterCudaOps<DeviceMemoryCuda> registered({is_available, allocate, free_memory,
+                                                    copy_to_device, copy_to_host, copy_on_device,
+                                                    zero});
+
+}  // namespace
+}  // namespace moerl::kernels::cuda

@@ -1,0 +1,68 @@
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/tensor_core.h"
+#include "tests/simt/planted_faults.h"
+
+namespace moerl::testing {
+namespace {
+
+constexpr int kThreads = 64;
+
+__global__ void exchange_kernel(Fault fault, float* out) {
+  MOERL_SHARED_MEMORY(memory);
+  float* shared = reinterpret_cast<float*>(memory);
+  const int i = static_cast<int>(threadIdx.x);
+  float sum = 0.0f;
+  for (int round = 0; round < 2; ++round) {
+    shared[i] = static_cast<float>(i);
+    if (fault != Fault::kNoBarrierBeforeRead) __syncthreads();
+    sum += shared[kThreads - 1 - i];
+    if (fault == Fault::kNoBarrierBeforeReuse && round == 0) shared[i] = -1.0f;
+    __syncthreads();
+  }
+  if (fault == Fault::kDivergentBarrier) {
+    if (i < 40)
+      __syncthreads();
+    else
+      sum += __shfl_sync(~0u, sum, 0);
+  }
+  if (fault == Fault::kMaskWithoutCaller) sum += __shfl_sync(0xFFFFu, sum, 0);
+  if (fault == Fault::kMixedCollectives) {
+    if (i % 2 == 0)
+      __syncwarp();
+    else
+      sum += __shfl_sync(~0u, sum, 0);
+  }
+  if (fault == Fault::kPastSharedMemory) sum += shared[kThreads];
+  if (fault == Fault::kMisaligned && i == 0)
+    sum += static_cast<float>(reinterpret_cast<const uint4*>(out + 1)->x);
+  out[fault == Fault::kPastGlobalMemory ? i + 1 : i] = sum;
+}
+
+__global__ void async_copy_kernel(Fault fault, const float* in, float* out) {
+  MOERL_SHARED_MEMORY(memory);
+  float* shared = reinterpret_cast<float*>(memory);
+  const int i = static_cast<int>(threadIdx.x);
+  if (i < kThreads / 4) kernels::cuda::cp_async_16(shared + 4 * i, in + 4 * i, 16);
+  kernels::cuda::cp_async_commit();
+  if (fault == Fault::kNone) kernels::cuda::cp_async_wait<0>();
+  __syncthreads();
+  out[i] = shared[kThreads - 1 - i];
+  if (fault == Fault::kReadsBeforeWait) {
+    __syncthreads();
+    kernels::cuda::cp_async_wait<0>();
+  }
+}
+
+}  // namespace
+
+void run_exchange(Fault fault, float* out) {
+  kernels::cuda::launch("exchange", exchange_kernel, {1, kThreads, kThreads * sizeof(float)}, fault,
+                        out);
+}
+
+void run_async_copy(Fault fault, const float* in, float* out) {
+  kernels::cuda::launch("async_copy", async_copy_kernel, {1, kThreads, kThreads * sizeof(float)},
+                        fault, in, out);
+}
+
+}  // namespace moerl::testing

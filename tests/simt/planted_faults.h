@@ -1,0 +1,28 @@
+#pragma once
+
+namespace moerl::testing {
+
+// Kernels with one fault each, and their sound twins: what the emulator is for. Launched with 64
+// threads; `out` is device memory of 64 floats.
+
+enum class Fault {
+  kNone,
+  kNoBarrierBeforeRead,   ///< of what the other warp wrote
+  kNoBarrierBeforeReuse,  ///< of shared memory that the other warp still reads
+  kDivergentBarrier,      ///< some lanes of a warp wait at it, some in a shuffle
+  kMaskWithoutCaller,     ///< a shuffle by lanes that its mask does not name
+  kMixedCollectives,      ///< half a warp shuffles, half meets at __syncwarp
+  kPastSharedMemory,      ///< reads one element behind
+  kPastGlobalMemory,      ///< writes one element behind
+  kMisaligned,            ///< a 16-byte access at a 4-byte address
+  kReadsBeforeWait,       ///< of an asynchronous copy
+  kNeverWaits,            ///< for an asynchronous copy
+};
+
+/// Threads exchange numbers through shared memory twice: out[i] = 2 (63 - i).
+void run_exchange(Fault fault, float* out);
+
+/// Threads copy `in`, 64 floats, to shared memory asynchronously: out[i] = in[63 - i].
+void run_async_copy(Fault fault, const float* in, float* out);
+
+}  // namespace moerl::testing
