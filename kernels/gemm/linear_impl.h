@@ -84,4 +84,41 @@ struct LinearAmx {
   static void wgrad(const WgradTask& task, float* scratch);
 };
 
+/// Row groups on the device: group g owns rows [offsets[g], offsets[g + 1]).
+struct LinearGroups {
+  int64_t count = 0;
+  const int64_t* offsets = nullptr;      ///< [count + 1]; null: all rows are one group
+  const void* const* weights = nullptr;  ///< [count] matrices [N, K]; not used by wgrad
+};
+
+/// y = x W^T or, for dgrad, x W. On the device a weight is the plain matrix [N, K] of the working
+/// type, for both.
+struct LinearCudaProduct {
+  DType dtype, y_dtype;
+  bool accumulate;
+  int64_t rows, depth, columns;  ///< of x [rows, depth] and y [rows, columns]
+  const void* x;
+  void* y;
+  const void* weight;  ///< null with groups
+  LinearGroups groups;
+};
+/// dweight [rows, columns] += dy [tokens, rows]^T x [tokens, columns].
+struct LinearCudaWgrad {
+  DType dtype;
+  int64_t tokens, rows, columns;
+  const void *dy, *x;
+  float* dweight;          ///< null with groups
+  float* const* dweights;  ///< with groups: [count] on the device
+  LinearGroups groups;
+};
+
+/// fp32: the bits of linear.h. bf16: on tensor cores, the inner index ascending in steps of sixteen
+/// into one fp32 accumulator, whose rounding is the hardware's; so a row's bits depend on that row
+/// and W only, but are not the CPU's.
+struct LinearCuda {
+  void (*forward)(const LinearCudaProduct& args);
+  void (*dgrad)(const LinearCudaProduct& args);
+  void (*wgrad)(const LinearCudaWgrad& args);
+};
+
 }  // namespace moerl::kernels
