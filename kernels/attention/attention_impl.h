@@ -104,4 +104,54 @@ struct AttentionLayoutCpu {
                          void* y);
 };
 
+/// AttentionSegment where all pointers are the device's.
+struct AttentionSegmentCuda {
+  int64_t first_row, num_rows, start;
+  const int32_t* block_table;  ///< not used by backward
+};
+
+struct KvAppendCuda {
+  AttentionDims dims;
+  int64_t element_size, rows;
+  const void *k, *v;
+  const int64_t* slots;  ///< [rows]: block * kKvBlock + offset; negative: the row is not kept
+  void *keys, *values;
+};
+struct AttentionForwardCuda {
+  AttentionDims dims;
+  bool is_bf16;
+  float scale;
+  const void *q, *keys, *values;
+  const AttentionSegmentCuda* segments;
+  int64_t num_segments, most_rows;  ///< most_rows: no segment has more
+  void* o;
+  float* lse;  ///< or null
+};
+struct AttentionBackwardCuda {
+  AttentionDims dims;
+  bool is_bf16;
+  float scale;
+  int64_t rows;  ///< of the batch
+  const void *dout, *q, *k, *v, *o;
+  const float* lse;
+  const AttentionSegmentCuda* segments;
+  int64_t num_segments, most_rows;
+  void *dq, *dk, *dv;
+  float* delta;  ///< scratch [rows, H]
+};
+
+/// The numeric specification of attention.h on CUDA cores, with the bits of the CPU; but bf16 whose
+/// widths are multiples of 32 (and Dv <= 512) runs on tensor cores, in the order of
+/// attention_mma_cuda.h.
+struct AttentionCuda {
+  void (*kv_append)(const KvAppendCuda& args);
+  void (*forward)(const AttentionForwardCuda& args);
+  /// x [a, b, width] -> y [b, a, width].
+  void (*swap_outer)(DType dtype, const void* x, int64_t a, int64_t b, int64_t width, void* y);
+};
+/// On CUDA cores, the bits of the CPU.
+struct AttentionGradCuda {
+  void (*backward)(const AttentionBackwardCuda& args);
+};
+
 }  // namespace moerl::kernels

@@ -18,4 +18,9 @@ struct RopeCpu {
   static void rotate(const RopeArgs& args, bool inverse, int64_t begin, int64_t end);
 };
 
+struct RopeCuda {
+  /// All rows. Positions are on the device.
+  void (*rotate)(const RopeArgs& args, bool inverse, int64_t rows);
+};
+
 }  // namespace moerl::kernels

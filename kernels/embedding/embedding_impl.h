@@ -16,4 +16,12 @@ struct EmbeddingCpu {
                        float* dtable, int64_t begin, int64_t end);
 };
 
+/// All tokens; ids are on the device.
+struct EmbeddingCuda {
+  void (*forward)(const float* table, int64_t dim, const int32_t* ids, int64_t count, DType dtype,
+                  void* y);
+  void (*backward)(DType dtype, const void* dy, int64_t dim, const int32_t* ids, int64_t count,
+                   float* dtable);
+};
+
 }  // namespace moerl::kernels

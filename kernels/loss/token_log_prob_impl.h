@@ -32,4 +32,28 @@ struct TokenLogProbCpu {
                            void* dlogits);
 };
 
+/// All rows of log_prob_from_logits, on the device.
+struct TokenLogProbForwardCuda {
+  int64_t rows, width, vocab_size;
+  float inverse_temperature;
+  const float* logits;
+  const int32_t* targets;
+  float *log_probs, *entropy, *lse;  ///< entropy and lse may be null
+};
+/// The gradient of all rows' logits.
+struct TokenLogProbBackwardCuda {
+  int64_t rows, width, vocab_size;
+  float inverse_temperature;
+  const float* logits;
+  const int32_t* targets;
+  const float *lse, *entropy, *dlog_probs, *dentropy;  ///< entropy and dentropy may be null
+  DType dtype;
+  void* dlogits;  ///< may be the memory of logits if fp32
+};
+
+struct TokenLogProbCuda {
+  void (*forward)(const TokenLogProbForwardCuda& args);
+  void (*backward)(const TokenLogProbBackwardCuda& args);
+};
+
 }  // namespace moerl::kernels

@@ -27,4 +27,15 @@ struct PermuteCpu {
   static void reduce_backward(const PermuteArgs& args, int64_t begin, int64_t end);
 };
 
+/// All tokens, on the device.
+struct PermuteCuda {
+  /// sort_by_expert: topk_idx [slots], offsets [E + 1], slot_of_row and row_of_slot [slots].
+  void (*sort)(const int32_t* topk_idx, int64_t slots, int64_t num_experts, int64_t* offsets,
+               int32_t* slot_of_row, int32_t* row_of_slot);
+  void (*expand)(const PermuteArgs& args, int64_t tokens);
+  void (*expand_backward)(const PermuteArgs& args, int64_t tokens);
+  void (*reduce)(const PermuteArgs& args, int64_t tokens);
+  void (*reduce_backward)(const PermuteArgs& args, int64_t tokens);
+};
+
 }  // namespace moerl::kernels

@@ -43,4 +43,23 @@ struct TopkGateCpu {
   static void balance_loss(const BalanceLossArgs& args, int64_t begin, int64_t end, double* sums);
 };
 
+/// sequence_balance_loss on the device.
+struct BalanceLossCuda {
+  int64_t num_experts = 0, num_topk = 0;
+  int64_t begin = 0, end = 0;  ///< rows
+  double alpha = 0;
+  const float* scores = nullptr;
+  const int32_t* topk_idx = nullptr;
+  float* dscores = nullptr;  ///< or null
+  double* loss = nullptr;
+  double *load = nullptr, *inverse = nullptr;  ///< scratch: [E], [end - begin]
+};
+
+/// All rows, on the device.
+struct TopkGateCuda {
+  void (*forward)(const GateForwardArgs& args, int64_t rows);
+  void (*backward)(const GateBackwardArgs& args, int64_t rows);
+  void (*balance_loss)(const BalanceLossCuda& args);
+};
+
 }  // namespace moerl::kernels

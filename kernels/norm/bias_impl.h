@@ -16,4 +16,10 @@ struct BiasCpu {
                        int64_t begin, int64_t end);
 };
 
+struct BiasCuda {
+  void (*forward)(const float* x, const float* bias, DType y_type, void* y, int64_t rows,
+                  int64_t width);
+  void (*backward)(DType dtype, const void* dy, int64_t rows, int64_t width, float* dbias);
+};
+
 }  // namespace moerl::kernels

@@ -12,7 +12,7 @@
 namespace moerl::kernels {
 namespace {
 
-constexpr int64_t kUpdateBlock = 32768, kSumBlock = 16384;
+constexpr int64_t kUpdateBlock = 32768;
 
 void check_state(const char* name, const Tensor& tensor, const Tensor& grad) {
   check(tensor.defined(), "adamw: ", name, " is undefined");

@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "kernels/isa.h"
+#include "kernels/sampling/sample_token.h"
 
 namespace moerl::kernels {
 
@@ -20,6 +21,19 @@ struct SampleTokenCpu {
   static float sum(const float* e, int64_t vocab_size);
   /// The first id whose logit is `value`; vocab_size if there is none.
   static int64_t find(const float* logits, int64_t vocab_size, float value);
+};
+
+/// All rows on the device; params, tokens and log_probs lie there too.
+struct SampleTokenArgs {
+  int64_t rows, width, vocab_size;
+  const float* logits;
+  const SampleParams* params;
+  int32_t* tokens;  ///< -1 for a row that has no distribution; log_probs then is its log-sum-exp
+  float* log_probs;
+};
+
+struct SampleTokenCuda {
+  void (*run)(const SampleTokenArgs& args);
 };
 
 }  // namespace moerl::kernels

@@ -1,0 +1,207 @@
+#include "kernels/attention/attention_mma_cuda.h"
+#include "kernels/cuda/backend.h"
+
+namespace moerl::kernels::cuda {
+namespace {
+
+// On CUDA cores: a warp looks after a few rows of one key head of one segment, a lane after one
+// position of the key block, then after every 32nd column of the values. Warps do not meet.
+constexpr int kWarps = 4, kWarpRows = 4;
+static_assert(kKvBlock == 32);
+
+/// What a warp keeps in shared memory.
+struct WarpMemory {
+  float *q, *acc, *p;  // [kWarpRows, Dk], [kWarpRows, Dv], [kWarpRows, kKvBlock]
+
+  __device__ WarpMemory(unsigned char* shared, const AttentionDims& d, int warp)
+      : q(reinterpret_cast<float*>(shared) + warp * floats(d)),
+        acc(q + kWarpRows * d.k_dim),
+        p(acc + kWarpRows * d.v_dim) {}
+  __device__ static int64_t floats(const AttentionDims& d) { return bytes(d) / 4; }
+  static constexpr int64_t bytes(const AttentionDims& d) {
+    return kWarpRows * (d.k_dim + d.v_dim + kKvBlock) * 4;
+  }
+};
+
+/// The state of the warp's rows on their walk over the key blocks. A lane below sixteen holds the
+/// partial sum l of its number.
+struct WarpRows {
+  float max[kWarpRows], sum[kWarpRows], factor[kWarpRows];
+  int64_t position[kWarpRows];
+  int valid[kWarpRows];  // keys of the present block that the row sees
+};
+
+__device__ __forceinline__ float max_of_warp(float x) {
+  for (int half = 16; half >= 1; half /= 2) x = max(x, __shfl_xor_sync(~0u, x, half));
+  return x;
+}
+
+/// Scores and probabilities of the block's keys, and the rows' new maxima and sums.
+template <typename T>
+__device__ void score_block(const AttentionDims& d, const T* keys, float scale,
+                            const WarpMemory& memory, WarpRows& rows) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  float score[kWarpRows] = {};
+  for (int64_t i = 0; i < d.k_dim; ++i) {
+    const float key = load(keys + i * kKvBlock + lane);
+    MOERL_UNROLL
+    for (int r = 0; r < kWarpRows; ++r) score[r] = fma(memory.q[r * d.k_dim + i], key, score[r]);
+  }
+  MOERL_UNROLL
+  for (int r = 0; r < kWarpRows; ++r) {
+    if (rows.valid[r] <= 0) continue;  // the same for all lanes
+    const float x = lane < rows.valid[r] ? score[r] * scale : -INFINITY;
+    const float largest = max_of_warp(x);
+    const float next = largest > rows.max[r] ? largest : rows.max[r];
+    const float p = exp(x - next), factor = exp(rows.max[r] - next);
+    const float p_behind = __shfl_sync(~0u, p, lane % 16 + 16);
+    rows.max[r] = next;
+    rows.factor[r] = factor;
+    rows.sum[r] = rows.sum[r] * factor + p + p_behind;
+    memory.p[r * kKvBlock + lane] = p;
+  }
+}
+
+/// acc = acc * factor + P V. Keys that a row does not see are left out: their slots may hold
+/// anything.
+template <typename T>
+__device__ void add_values(const AttentionDims& d, const T* values, const WarpMemory& memory,
+                           const WarpRows& rows) {
+  int most = 0;
+  MOERL_UNROLL
+  for (int r = 0; r < kWarpRows; ++r) most = rows.valid[r] > most ? rows.valid[r] : most;
+  for (int64_t i = threadIdx.x % 32; i < d.v_dim; i += 32) {
+    float acc[kWarpRows];
+    MOERL_UNROLL
+    for (int r = 0; r < kWarpRows; ++r) acc[r] = memory.acc[r * d.v_dim + i] * rows.factor[r];
+    for (int j = 0; j < most; ++j) {
+      const float value = load(values + j * d.v_dim + i);
+      MOERL_UNROLL
+      for (int r = 0; r < kWarpRows; ++r)
+        if (j < rows.valid[r]) acc[r] = fma(memory.p[r * kKvBlock + j], value, acc[r]);
+    }
+    MOERL_UNROLL
+    for (int r = 0; r < kWarpRows; ++r)
+      if (rows.valid[r] > 0) memory.acc[r * d.v_dim + i] = acc[r];
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kWarps * 32, 4) forward_kernel(AttentionForwardCuda args) {
+  MOERL_SHARED_MEMORY(shared);
+  const AttentionDims& d = args.dims;
+  const AttentionSegmentCuda segment = args.segments[blockIdx.z];
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  // 64-bit divisions are slow; a segment's rows of one key head are fewer than 2^31.
+  const int group = static_cast<int>(d.num_heads) / static_cast<int>(d.num_kv_heads);
+  const int64_t kv_head = blockIdx.y;
+  const int64_t begin = (int64_t{blockIdx.x} * kWarps + warp) * kWarpRows;
+  const int64_t left = segment.num_rows * group - begin;
+  if (left <= 0) return;
+  const int count = static_cast<int>(left < kWarpRows ? left : kWarpRows);
+  auto batch_row = [&](int64_t row) {
+    const int n = static_cast<int>(row);
+    return (segment.first_row + n / group) * d.num_heads + kv_head * group + n % group;
+  };
+  const WarpMemory memory(shared, d, warp);
+  WarpRows rows;
+  MOERL_UNROLL
+  for (int r = 0; r < kWarpRows; ++r) {
+    rows.max[r] = -INFINITY;
+    rows.sum[r] = rows.factor[r] = 0.0f;
+    rows.position[r] = r < count ? segment.start + static_cast<int>(begin + r) / group : -1;
+    const T* q = static_cast<const T*>(args.q) + (r < count ? batch_row(begin + r) : 0) * d.k_dim;
+    for (int64_t i = lane; i < d.k_dim; i += 32)
+      memory.q[r * d.k_dim + i] = r < count ? load(q + i) : 0.0f;
+    for (int64_t i = lane; i < d.v_dim; i += 32) memory.acc[r * d.v_dim + i] = 0.0f;
+  }
+  __syncwarp();
+
+  const int64_t last = segment.start + static_cast<int>(begin + count - 1) / group;
+  for (int64_t block = 0; block * kKvBlock <= last; ++block) {
+    MOERL_UNROLL
+    for (int r = 0; r < kWarpRows; ++r) {
+      const int64_t seen = rows.position[r] - block * kKvBlock + 1;
+      rows.valid[r] = static_cast<int>(seen < 0 ? 0 : seen < kKvBlock ? seen : kKvBlock);
+    }
+    const int64_t slot = segment.block_table[block] * d.num_kv_heads + kv_head;
+    score_block(d, static_cast<const T*>(args.keys) + slot * d.k_dim * kKvBlock, args.scale, memory,
+                rows);
+    __syncwarp();
+    add_values(d, static_cast<const T*>(args.values) + slot * d.v_dim * kKvBlock, memory, rows);
+    __syncwarp();  // before p is written again
+  }
+
+  MOERL_UNROLL
+  for (int r = 0; r < kWarpRows; ++r) {
+    const float total = __shfl_sync(~0u, sum_lanes(rows.sum[r]), 0);
+    if (r >= count) continue;
+    const int64_t to = batch_row(begin + r);
+    T* o = static_cast<T*>(args.o) + to * d.v_dim;
+    for (int64_t i = lane; i < d.v_dim; i += 32) store(o + i, memory.acc[r * d.v_dim + i] / total);
+    if (args.lse != nullptr && lane == 0) args.lse[to] = rows.max[r] + log(total);
+  }
+}
+
+template <typename Bits>
+void append_as(const KvAppendCuda& args) {
+  const AttentionDims d = args.dims;
+  const int64_t width = d.k_dim + d.v_dim;
+  launch_each("kv_append", args.rows * d.num_kv_heads * width, [=] __device__(int64_t n) {
+    const int64_t i = n % width, head = n / width % d.num_kv_heads, t = n / width / d.num_kv_heads;
+    const int64_t slot = args.slots[t];
+    if (slot < 0) return;
+    const int64_t from = t * d.num_kv_heads + head, offset = slot % kKvBlock;
+    const int64_t to = slot / kKvBlock * d.num_kv_heads + head;
+    if (i < d.k_dim)
+      static_cast<Bits*>(args.keys)[(to * d.k_dim + i) * kKvBlock + offset] =
+          static_cast<const Bits*>(args.k)[from * d.k_dim + i];
+    else
+      static_cast<Bits*>(args.values)[(to * kKvBlock + offset) * d.v_dim + i - d.k_dim] =
+          static_cast<const Bits*>(args.v)[from * d.v_dim + i - d.k_dim];
+  });
+}
+
+template <typename Bits>
+void swap_as(const Bits* x, int64_t a, int64_t b, int64_t width, Bits* y) {
+  launch_each("swap_outer", a * b * width, [=] __device__(int64_t n) {
+    const int64_t i = n % width, row = n / width % b, t = n / width / b;
+    y[(row * a + t) * width + i] = x[n];
+  });
+}
+
+void kv_append(const KvAppendCuda& args) {
+  args.element_size == 2 ? append_as<uint16_t>(args) : append_as<uint32_t>(args);
+}
+
+void forward(const AttentionForwardCuda& args) {
+  auto grid = [&](int rows) {
+    return dim3(blocks_for(args.most_rows * args.dims.group(), rows),
+                static_cast<unsigned>(args.dims.num_kv_heads),
+                static_cast<unsigned>(args.num_segments));
+  };
+  if (MmaAttention::fits(args)) {
+    launch(
+        "attention_forward",
+        args.dims.v_dim <= 128 ? mma_attention_kernel<4> : mma_attention_kernel<16>,
+        {grid(MmaAttention::kRows), MmaAttention::kThreads, MmaAttention::shared_bytes(args.dims)},
+        args);
+    return;
+  }
+  launch("attention_forward", args.is_bf16 ? forward_kernel<bf16> : forward_kernel<float>,
+         {grid(kWarps * kWarpRows), kWarps * 32,
+          static_cast<size_t>(kWarps * WarpMemory::bytes(args.dims))},
+         args);
+}
+
+void swap_outer(DType dtype, const void* x, int64_t a, int64_t b, int64_t width, void* y) {
+  if (dtype == DType::kBF16)
+    swap_as(static_cast<const uint16_t*>(x), a, b, width, static_cast<uint16_t*>(y));
+  else
+    swap_as(static_cast<const uint32_t*>(x), a, b, width, static_cast<uint32_t*>(y));
+}
+
+const RegisterCudaOps<AttentionCuda> registered({kv_append, forward, swap_outer});
+
+}  // namespace
+}  // namespace moerl::kernels::cuda

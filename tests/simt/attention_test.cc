@@ -1,0 +1,193 @@
+#include "kernels/attention/attention.h"
+
+#include "kernels/attention/attention_impl.h"
+#include "tests/kernels/attention/attention_problem.h"
+#include "tests/simt/on_device.h"
+#include "tests/testing/tolerance.h"
+
+namespace moerl::kernels {
+namespace {
+
+using testing::ArrayOnDevice;
+using testing::AttentionProblem;
+using testing::AttentionResult;
+using testing::AttentionRunner;
+using testing::AttentionShape;
+using testing::for_each_order;
+using testing::OnDevice;
+
+AttentionDims dims_of(const AttentionShape& s) {
+  return {s.num_heads, s.num_kv_heads, s.k_dim, s.v_dim};
+}
+
+/// The forward pass through a paged cache on the device, whose slots are NaN until written.
+class DeviceRunner {
+ public:
+  explicit DeviceRunner(const AttentionProblem& p)
+      : problem_(p),
+        q_(p.q),
+        k_(p.k),
+        v_(p.v),
+        keys_({num_blocks(p), p.shape.num_kv_heads, p.shape.k_dim, kKvBlock}, p.shape.dtype),
+        values_({num_blocks(p), p.shape.num_kv_heads, kKvBlock, p.shape.v_dim}, p.shape.dtype),
+        o_({p.num_rows(), p.shape.num_heads, p.shape.v_dim}, p.shape.dtype),
+        lse_({p.num_rows(), p.shape.num_heads}, DType::kF32) {
+    // Blocks are dealt out in turns, so that no sequence has neighbours.
+    const int64_t most = blocks_of(*std::max_element(p.lengths.begin(), p.lengths.end()));
+    int32_t next = 0;
+    host_tables_.resize(p.lengths.size());
+    for (int64_t b = 0; b < most; ++b)
+      for (size_t i = 0; i < p.lengths.size(); ++i)
+        if (b < blocks_of(p.lengths[i])) host_tables_[i].push_back(next++);
+    for (const std::vector<int32_t>& table : host_tables_)
+      tables_.push_back(std::make_unique<ArrayOnDevice<int32_t>>(table));
+  }
+
+  /// Every sequence in runs of `chunk` rows.
+  AttentionResult run(int64_t chunk) {
+    const std::vector<int64_t>& lengths = problem_.lengths;
+    for (int64_t start = 0; start < *std::max_element(lengths.begin(), lengths.end());
+         start += chunk)
+      step(start, chunk);
+    return {o_.to_host(), lse_.to_host()};
+  }
+
+ private:
+  static int64_t blocks_of(int64_t length) { return (length + kKvBlock - 1) / kKvBlock; }
+  static int64_t num_blocks(const AttentionProblem& p) {
+    int64_t blocks = 0;
+    for (int64_t length : p.lengths) blocks += blocks_of(length);
+    return blocks;
+  }
+
+  void step(int64_t start, int64_t chunk) {
+    const AttentionShape& s = problem_.shape;
+    std::vector<AttentionSegmentCuda> segments;
+    int64_t most_rows = 0;
+    std::vector<int64_t> slots(static_cast<size_t>(problem_.num_rows()), -1);
+    for (size_t i = 0; i < problem_.lengths.size(); ++i) {
+      const int64_t n = std::min(chunk, problem_.lengths[i] - start);
+      if (n <= 0) continue;
+      most_rows = std::max(most_rows, n);
+      const int64_t first = problem_.first_row(i) + start;
+      segments.push_back({first, n, start, tables_[i]->data()});
+      for (int64_t t = 0; t < n; ++t)
+        slots[static_cast<size_t>(first + t)] =
+            host_tables_[i][static_cast<size_t>((start + t) / kKvBlock)] * kKvBlock +
+            (start + t) % kKvBlock;
+    }
+    const ArrayOnDevice<AttentionSegmentCuda> segments_(segments);
+    const ArrayOnDevice<int64_t> slots_(slots);
+    const AttentionCuda& ops = cuda_ops<AttentionCuda>();
+    ops.kv_append({dims_of(s), dtype_size(s.dtype), problem_.num_rows(), k_.raw(), v_.raw(),
+                   slots_.data(), keys_.raw(), values_.raw()});
+    ops.forward({dims_of(s), s.dtype == DType::kBF16, problem_.scale, q_.raw(), keys_.raw(),
+                 values_.raw(), segments_.data(), static_cast<int64_t>(segments.size()), most_rows,
+                 o_.raw(), lse_.data()});
+  }
+
+  const AttentionProblem& problem_;
+  OnDevice q_, k_, v_, keys_, values_, o_, lse_;
+  std::vector<std::vector<int32_t>> host_tables_;
+  std::vector<std::unique_ptr<ArrayOnDevice<int32_t>>> tables_;
+};
+
+class AttentionCudaTest : public ::testing::TestWithParam<AttentionShape> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionCudaTest,
+                         ::testing::Values(AttentionShape{5, 1, 40, 33, DType::kF32},
+                                           AttentionShape{5, 1, 40, 33, DType::kBF16},
+                                           AttentionShape{3, 3, 24, 20, DType::kBF16},
+                                           AttentionShape{4, 2, 16, 17, DType::kF32},
+                                           AttentionShape{1, 1, 1, 1, DType::kF32}),
+                         [](const auto& info) { return info.param.name(); });
+
+// Prefill, prefill in chunks, decode: one row function, whose bits are the CPU's.
+TEST_P(AttentionCudaTest, ForwardHasTheBitsOfTheCpuInChunksOfAnySize) {
+  const AttentionProblem problem(GetParam(), {1, 33, 41});
+  ExecContext cpu(1);
+  const AttentionResult expected = AttentionRunner(problem, 1).run(cpu, 100);
+  for_each_order([&] {
+    for (int64_t chunk : {100, 17}) {
+      const AttentionResult got = DeviceRunner(problem).run(chunk);
+      EXPECT_TRUE(testing::same_bits(got.o, expected.o)) << "chunk " << chunk;
+      EXPECT_TRUE(testing::same_bits(got.lse, expected.lse)) << "chunk " << chunk;
+    }
+  });
+  const AttentionResult decoded = DeviceRunner(problem).run(1);
+  EXPECT_TRUE(testing::same_bits(decoded.o, expected.o));
+}
+
+TEST_P(AttentionCudaTest, BackwardHasTheBitsOfTheCpu) {
+  const AttentionShape s = GetParam();
+  const AttentionProblem p(s, {1, 33, 41});
+  ExecContext cpu(1);
+  const AttentionResult out = AttentionRunner(p, 1).run(cpu, 100);
+  Tensor dq = cpu.empty(p.q.shape(), s.dtype), dk = cpu.empty(p.k.shape(), s.dtype);
+  Tensor dv = cpu.empty(p.v.shape(), s.dtype);
+  attention_backward(cpu, p.dout, p.q, p.k, p.v, out.o, out.lse, p.whole(), p.scale, dq, dk, dv);
+  std::vector<AttentionSegmentCuda> segments;
+  for (const AttentionSegment& segment : p.whole())
+    segments.push_back({segment.first_row, segment.num_rows, 0, nullptr});
+  for_each_order([&] {
+    const OnDevice dout_(p.dout), q_(p.q), k_(p.k), v_(p.v), o_(out.o), lse_(out.lse);
+    const OnDevice dq_(p.q.shape(), s.dtype), dk_(p.k.shape(), s.dtype), dv_(p.v.shape(), s.dtype);
+    const OnDevice delta_(out.lse.shape(), DType::kF32);
+    const ArrayOnDevice<AttentionSegmentCuda> segments_(segments);
+    cuda_ops<AttentionGradCuda>().backward({dims_of(s), s.dtype == DType::kBF16, p.scale,
+                                            p.num_rows(), dout_.raw(), q_.raw(), k_.raw(), v_.raw(),
+                                            o_.raw(), lse_.data(), segments_.data(), 3, 41,
+                                            dq_.raw(), dk_.raw(), dv_.raw(), delta_.data()});
+    EXPECT_BITS(dq_, dq);
+    EXPECT_BITS(dk_, dk);
+    EXPECT_BITS(dv_, dv);
+  });
+}
+
+// On tensor cores: groups that fill a tile, that do not, more columns than one warp has tiles for.
+class MmaAttentionCudaTest : public ::testing::TestWithParam<AttentionShape> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, MmaAttentionCudaTest,
+                         ::testing::Values(AttentionShape{16, 1, 64, 32, DType::kBF16},
+                                           AttentionShape{3, 3, 32, 160, DType::kBF16},
+                                           AttentionShape{6, 2, 96, 64, DType::kBF16}),
+                         [](const auto& info) { return info.param.name(); });
+
+TEST_P(MmaAttentionCudaTest, ForwardEqualsTheReference) {
+  const AttentionProblem problem(GetParam(), {1, 33, 41});
+  for_each_order([&] {
+    const AttentionResult got = DeviceRunner(problem).run(100);
+    for (size_t i = 0; i < problem.lengths.size(); ++i) {
+      const ref::AttentionOutput expected = ref::attention_forward(problem.only(i).ref_input());
+      const int64_t begin = problem.first_row(i), end = begin + problem.lengths[i];
+      // Each probability is rounded to bf16, and so is the output.
+      EXPECT_TRUE(testing::all_near(got.o.rows(begin, end), expected.o, {4e-3, 8e-3}));
+      EXPECT_TRUE(testing::all_near(got.lse.rows(begin, end), expected.lse, {1e-5, 1e-5}));
+    }
+  });
+}
+
+TEST_P(MmaAttentionCudaTest, ARowHasTheSameBitsInChunksOfAnySizeAndAlone) {
+  const AttentionProblem problem(GetParam(), {1, 34});
+  const AttentionResult whole = DeviceRunner(problem).run(100);
+  for (int64_t chunk : {1, 17}) {
+    const AttentionResult got = DeviceRunner(problem).run(chunk);
+    EXPECT_TRUE(testing::same_bits(got.o, whole.o)) << "chunk " << chunk;
+    EXPECT_TRUE(testing::same_bits(got.lse, whole.lse)) << "chunk " << chunk;
+  }
+  const AttentionProblem alone = problem.only(1);
+  EXPECT_TRUE(testing::same_bits(DeviceRunner(alone).run(100).o, whole.o.rows(1, 35)));
+}
+
+TEST(AttentionLayoutCudaTest, SwapsTheOuterDimensions) {
+  ExecContext cpu(1);
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tensor x = testing::random_tensor({5, 3, 7}, dtype, 1);
+    Tensor y = cpu.empty({3, 5, 7}, dtype);
+    heads_first(cpu, x, y);
+    const OnDevice x_(x), y_(y.shape(), dtype);
+    cuda_ops<AttentionCuda>().swap_outer(dtype, x_.raw(), 5, 3, 7, y_.raw());
+    EXPECT_BITS(y_, y);
+  }
+}
+
+}  // namespace
+}  // namespace moerl::kernels
