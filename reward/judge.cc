@@ -4,12 +4,14 @@
 #include <deque>
 #include <fstream>
 #include <future>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "common/check.h"
 #include "reward/scorer.h"
 #include "reward/utf8.h"
+#include "reward/verifiers/answer_text.h"
 
 namespace moerl::reward {
 namespace {
@@ -26,24 +28,41 @@ std::string text_of(const Row& row, const char* key) {
   return it != row.end() && it->is_string() ? it->get<std::string>() : std::string();
 }
 
-std::vector<int32_t> integers_of(const Row& list) {
-  std::vector<int32_t> out;
-  if (list.is_array())
-    for (const Row& each : list)
-      if (each.is_number_integer()) out.push_back(each.get<int32_t>());
-  return out;
+/// The value of a key; null if there is none.
+const Row& value_of(const Row& row, const char* key) {
+  static const Row kNull;
+  const auto it = row.find(key);
+  return it == row.end() ? kNull : *it;
+}
+
+int64_t to_integer(const Row& value, const std::string& name, int64_t max) {
+  const bool is_integer = value.is_number_integer() && value.get<int64_t>() >= 0 &&
+                          (!value.is_number_unsigned() || value.get<uint64_t>() < (1ULL << 63));
+  if (!is_integer || value.get<int64_t>() > max)
+    throw IoError(concat(name, " is ", truncate_utf8(dump(value), 80),
+                         ", expected an integer from 0 to ", max));
+  return value.get<int64_t>();
+}
+
+int64_t length_of(const Row& row, const char* key, const std::string& name) {
+  const Row& value = value_of(row, key);
+  return value.is_null() ? -1 : to_integer(value, name, int64_t{1} << 40);
+}
+
+std::optional<bool> truth_of(const Row& row, const char* key, const std::string& name) {
+  const Row& value = value_of(row, key);
+  if (value.is_null()) return std::nullopt;
+  if (!value.is_boolean())
+    throw IoError(concat(name, " is ", truncate_utf8(dump(value), 80), ", expected true or false"));
+  return value.get<bool>();
 }
 
 GroupMember to_member(const Row& row) {
-  GroupMember member;
-  if (!row.is_object()) return member;
-  if (const auto it = row.find("num_tokens"); it != row.end() && it->is_number_integer())
-    member.num_tokens = it->get<int64_t>();
-  if (const auto it = row.find("num_characters"); it != row.end() && it->is_number_integer())
-    member.num_characters = it->get<int64_t>();
-  if (const auto it = row.find("is_correct"); it != row.end() && it->is_boolean())
-    member.is_correct = it->get<bool>();
-  return member;
+  if (!row.is_object())
+    throw IoError(concat("a member of group is a JSON ", row.type_name(), ", expected an object"));
+  return {.num_tokens = length_of(row, "num_tokens", "group: num_tokens"),
+          .num_characters = length_of(row, "num_characters", "group: num_characters"),
+          .is_correct = truth_of(row, "is_correct", "group: is_correct").value_or(false)};
 }
 
 /// @throws IoError naming `place`.
@@ -67,25 +86,39 @@ Row parse_row(const std::string& line, const std::string& place) {
   return row;
 }
 
+/// @throws IoError for a fact of the wrong type.
 Sample to_sample(const Row& row) {
   Sample sample;
   sample.response = text_of(row, "response");
-  sample.ground_truth = text_of(row, "ground_truth");
-  if (const auto it = row.find("ground_truth");
-      it != row.end() && !it->is_string() && !it->is_null())
-    sample.ground_truth = dump(*it);
-  if (const auto it = row.find("extra_info"); it != row.end() && it->is_object())
-    sample.extra_info_json = dump(*it);
+  const Row& truth = value_of(row, "ground_truth");
+  sample.ground_truth =
+      truth.is_string() || truth.is_null() ? text_of(row, "ground_truth") : dump(truth);
+  if (const Row& extra = value_of(row, "extra_info"); extra.is_object())
+    sample.extra_info_json = dump(extra);
   sample.data_source = text_of(row, "data_source");
   sample.prompt = text_of(row, "prompt");
-  if (const auto it = row.find("num_tokens"); it != row.end() && it->is_number_integer())
-    sample.num_tokens = it->get<int64_t>();
-  if (const auto it = row.find("is_correct"); it != row.end() && it->is_boolean())
-    sample.is_correct = it->get<bool>();
-  if (const auto it = row.find("token_ids"); it != row.end()) sample.token_ids = integers_of(*it);
-  if (const auto it = row.find("group"); it != row.end() && it->is_array())
-    for (const Row& member : *it) sample.group.push_back(to_member(member));
+  sample.num_tokens = length_of(row, "num_tokens", "num_tokens");
+  sample.is_correct = truth_of(row, "is_correct", "is_correct");
+  if (const Row& ids = value_of(row, "token_ids"); ids.is_array()) {
+    for (const Row& id : ids)
+      sample.token_ids.push_back(
+          static_cast<int32_t>(to_integer(id, "a token id", std::numeric_limits<int32_t>::max())));
+  } else if (!ids.is_null()) {
+    throw IoError(concat("token_ids is a JSON ", ids.type_name(), ", expected a list"));
+  }
+  // Other tables have a column of this name for something else.
+  if (const Row& group = value_of(row, "group"); group.is_array())
+    for (const Row& member : group) sample.group.push_back(to_member(member));
   return sample;
+}
+
+/// @throws IoError naming `place`.
+Sample sample_of(const Row& row, const std::string& place) {
+  try {
+    return to_sample(row);
+  } catch (const IoError& error) {
+    throw IoError(concat(place, ": ", error.what()));
+  }
 }
 
 /// 1 and 0 for truth values; empty if the label is neither that nor a number.
@@ -249,15 +282,18 @@ JudgeSummary judge(std::shared_ptr<const VerifierRegistry> registry, const Judge
   for (uint64_t number = 1; std::getline(in, line); ++number) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     Row row;
+    Sample sample;
+    const std::string place = concat(source, ":", number);
     try {
-      row = parse_row(line, concat(source, ":", number));
+      row = parse_row(line, place);
+      sample = sample_of(row, place);
     } catch (const IoError&) {
       output.flush();
       throw;
     }
     auto promise = std::make_shared<std::promise<Verdict>>();
     auto verdict = promise->get_future();
-    scorer.submit({number, config.verifier, to_sample(row), config.options}, {},
+    scorer.submit({number, config.verifier, std::move(sample), config.options}, {},
                   [promise](std::exception_ptr error, Verdict result) {
                     if (error)
                       promise->set_exception(error);

@@ -46,14 +46,15 @@ std::string to_string(const JudgeSummary& summary);
 /// (status_name), `extracted`, each part by its name, and `detail` where there is one; a key of the
 /// row with such a name is replaced. A ground truth that is not a string is handed to the verifier
 /// as JSON text; `data_source` and `prompt` are handed on if they are strings, and so are the facts
-/// num_tokens, token_ids, is_correct and group (objects with num_tokens, num_characters,
+/// num_tokens, token_ids, is_correct and group (a list of objects with num_tokens, num_characters,
 /// is_correct). Blank lines are skipped. Reads as it writes: memory does not grow with the number
 /// of lines.
 /// @param report  gets a table of the rows whose label disagrees; may be null.
 /// @param source  name of the input for error texts.
 /// @throws std::invalid_argument for an unknown verifier or option; IoError naming source:line for
 /// a
-///   line that is not such an object, after the rows before it were written, or if writing fails.
+///   line that is not such an object, a fact of another type included, after the rows before it
+///   were written, or if writing fails.
 JudgeSummary judge(std::shared_ptr<const VerifierRegistry> registry, const JudgeConfig& config,
                    std::istream& in, const std::string& source, std::ostream& out,
                    std::ostream* report = nullptr);

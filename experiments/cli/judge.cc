@@ -8,8 +8,8 @@
 #include "common/error.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
-#include "experiments/reward_settings.h"
 #include "experiments/cli/verifier_options.h"
+#include "experiments/reward_settings.h"
 
 namespace moerl::cli {
 
@@ -33,8 +33,10 @@ void add_judge(CLI::App& app) {
           "FILE", options->file,
           "JSON lines {\"response\", \"ground_truth\", \"extra_info\"}; - for standard input")
       ->required();
-  command->add_option("-o,--option,--options", options->options,
-                      "option of the verifier, key=value; may be repeated");
+  command
+      ->add_option("-o,--option,--options", options->options,
+                   "option of the verifier, key=value; may be repeated")
+      ->allow_extra_args(false);
   command->add_option("--workers", options->workers, "threads [all cores]")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--timeout-s", options->timeout_s, "deadline of one sample [10]")

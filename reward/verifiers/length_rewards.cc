@@ -80,7 +80,10 @@ Verdict LenVerifier::score(const Sample& sample, const Options& options, const W
   int64_t shortest = *length, longest = *length;
   for (const GroupMember& member : sample.group) {
     const int64_t each = length_of(member, unit);
-    if (each < 0) return missing_fact(name(), kNoTokens);
+    if (each < 0)
+      return missing_fact(name(), unit == LengthUnit::kTokens
+                                      ? kNoTokens
+                                      : "the group's numbers of characters are not known");
     shortest = std::min(shortest, each);
     longest = std::max(longest, each);
   }

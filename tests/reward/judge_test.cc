@@ -159,6 +159,23 @@ TEST(JudgeTest, ComparesWithRecordedLabels) {
   EXPECT_NE(table.find("\n5       0        gold_error"), std::string::npos) << table;
 }
 
+TEST(JudgeTest, RefusesFactsOfAnotherType) {
+  for (const char* fact :
+       {R"("num_tokens": 1e30)", R"("num_tokens": -5)", R"("num_tokens": 18446744073709551615)",
+        R"("token_ids": [99999999999])", R"("token_ids": ["a"])", R"("token_ids": 5)",
+        R"("is_correct": "yes")", R"("group": [5])", R"("group": [{"num_tokens": 0.5}])"})
+    EXPECT_THROW(
+        judge_text(R"({"response": "", )" + std::string(fact) + "}", {.verifier = "cosine"}),
+        IoError)
+        << fact;
+  EXPECT_EQ(
+      judge_text(
+          R"({"response": "", "is_correct": true, "num_tokens": 0, "token_ids": null, "group": "a"})",
+          {.verifier = "cosine"})
+          .rows.at(0)["score"],
+      1);
+}
+
 TEST(JudgeTest, HandsOnTheFactsOfARow) {
   const Judged judged = judge_text(
       R"({"response": "", "num_tokens": 30, "is_correct": true, "group": [{"num_tokens": 10}, {"num_tokens": 30}]})",
