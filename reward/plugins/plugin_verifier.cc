@@ -1,5 +1,9 @@
 #include "reward/plugins/plugin_verifier.h"
 
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -12,6 +16,23 @@ namespace moerl::reward {
 namespace {
 
 using Clock = PluginProcess::Clock;
+
+bool can_run(const std::string& file) {
+  return std::filesystem::is_regular_file(file) && ::access(file.c_str(), X_OK) == 0;
+}
+
+/// @throws PluginFailure if there is no such program to run.
+void require_program(const std::string& program) {
+  if (program.find('/') != std::string::npos) {
+    if (can_run(program)) return;
+    throw PluginFailure(concat("'", program, "' is no program that can be run"));
+  }
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path == nullptr ? "/usr/bin:/bin" : path);
+  for (std::string folder; std::getline(folders, folder, ':');)
+    if (can_run(folder + "/" + program)) return;
+  throw PluginFailure(concat("there is no program '", program, "' in PATH"));
+}
 
 /// A little before the end of the budget, so that the process is cut here, with its reason, and not
 /// by whoever watches the budget.
@@ -68,6 +89,7 @@ std::unique_ptr<PluginProcess> PluginVerifier::take_process() const {
       return process;
     }
   }
+  require_program(config_.command.front());
   auto process = std::make_unique<PluginProcess>(config_.command);
   if (!config_.speaks_batches) return process;
   const std::string line =

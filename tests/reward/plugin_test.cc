@@ -190,6 +190,8 @@ TEST_F(PluginTest, WhatCannotBeLoadedIsRefusedAtTheStart) {
   EXPECT_THAT(refusal("x = 1"), HasSubstr("has no compute_score"));
   EXPECT_THAT(refusal("x = 1", ":missing"), HasSubstr("missing"));
   EXPECT_THROW(PluginVerifier(python_plugin("mine", "/no/such/file.py")), ConfigError);
+  for (const char* program : {"/no/such/program", "no-such-program --flag", "/tmp"})
+    EXPECT_THROW(PluginVerifier(command_plugin("mine", program)), ConfigError) << program;
 }
 
 TEST_F(PluginTest, ACommandAnswersALineForEachLine) {
