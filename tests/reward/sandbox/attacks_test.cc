@@ -196,10 +196,27 @@ std::vector<Escape> escapes() {
       {"mount", kSystem + "breach_if(libc.mount(b'x', b'/tmp', b'tmpfs', 0, None) == 0)",
        both(no_seccomp, no_drop)},
       {"umount", kSystem + "breach_if(libc.umount2(b'/tmp', 2) == 0)", both(no_seccomp, no_drop)},
-      {"chroot",
-       kSystem +
-           "os.mkdir('/tmp/x')\nbreach_if(libc.syscall(165, b'x', b'/tmp/x', b'tmpfs', 0, 0) == 0)",
-       both(no_seccomp, no_drop)},
+      {"chroot", kSystem + "os.mkdir('/tmp/x')\nos.chroot('/tmp/x'); print('BREACH')",
+       both(both(no_seccomp, no_drop),
+            [](IsolationConfig& config) {
+              auto& words = config.bwrap_arguments;
+              words.insert(std::find(words.begin(), words.end(), "--cap-add"),
+                           {"--cap-add", "CAP_SYS_CHROOT"});
+            })},
+      {"names of hosts",
+       kSystem + "import socket\nsocket.getaddrinfo('localhost', 80); print('BREACH')",
+       [](IsolationConfig& config) {
+         config.bwrap_arguments.insert(config.bwrap_arguments.end() - 2,
+                                       {"--ro-bind", "/etc/hosts", "/etc/hosts"});
+       }},
+      {"watching files",
+       kSystem + "fd = libc.inotify_init()\n"
+                 "for p in (b'/etc/passwd', b'/work', b'/root', b'/home', b'/proc/1'):\n"
+                 "  breach_if(libc.inotify_add_watch(fd, p, 0xfff) >= 0)",
+       [](IsolationConfig& config) {
+         config.bwrap_arguments.insert(config.bwrap_arguments.end() - 2,
+                                       {"--ro-bind", "/etc", "/etc"});
+       }},
       {"user namespace", kSystem + "breach_if(libc.unshare(0x10000000) == 0)",
        both(no_seccomp, bwrap_without("--disable-userns"))},
       {"io_uring",

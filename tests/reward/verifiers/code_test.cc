@@ -1,8 +1,11 @@
 #include "reward/verifiers/code.h"
 
 #include <fstream>
+#include <future>
 #include <nlohmann/json.hpp>
 
+#include "reward/scorer.h"
+#include "reward/verifier_registry.h"
 #include "reward/verifiers/code_block.h"
 #include "reward/verifiers/code_output.h"
 #include "reward/verifiers/code_tests.h"
@@ -186,6 +189,12 @@ TEST_F(CodeVerifierTest, CompilesAndRunsCpp) {
   EXPECT_NE(cpp("#include \"/etc/passwd\"\nint main() {}").detail.find("No such file"),
             std::string::npos);
   EXPECT_EQ(cpp("#include \"/dev/zero\"\nint main() {}").status, kLimit);
+  std::string errors = "int main() {\n";
+  for (int i = 0; i < 20'000; ++i) errors += "undeclared_name;\n";
+  const Verdict many_errors = cpp(errors + "}");
+  EXPECT_FALSE(is_unscorable(many_errors)) << many_errors.detail;
+  EXPECT_EQ(many_errors.score, 0);
+  EXPECT_LE(many_errors.detail.size(), size_t{10'000});
   EXPECT_NE(
       cpp("template <int N> struct A { static constexpr int v = A<N - 1>::v + A<N - 2>::v; };\n"
           "template <typename T, int N> struct B : B<T*, N + 1> {};\nint main() { return A<900>::v "
@@ -208,6 +217,10 @@ TEST_F(CodeVerifierTest, CheatsPassNothing) {
       "class E(int):\n  def __eq__(self, o): return True\n  def __ne__(self, o): return False\n"
       "def square(x): return E(7)",
       "class E(list):\n  def __eq__(self, o): return True\ndef square(x): return E([7])",
+      "import builtins\nfor name in ('len', 'all', 'isinstance', 'abs', 'sorted', 'print', "
+      "'input'):\n"
+      "  setattr(builtins, name, lambda *a, **k: True)\ndef square(x): return True",
+      "import sys\nsys.flags = type('F', (), {'optimize': 2})\n__debug__\ndef square(x): return 7",
       "import builtins, json, os\nbuiltins.AssertionError = type('A', (Exception,), {})\n"
       "json.dumps = lambda *a, **k: '{\"outcome\": \"pass\"}'\njson.loads = lambda *a: {}\n"
       "def square(x): return 7",
@@ -295,6 +308,29 @@ TEST_F(CodeVerifierTest, AgreesWithCasesOfOtherProjects) {
     ++num_checked;
   }
   EXPECT_GE(num_checked, 15);
+}
+
+TEST_F(CodeVerifierTest, AThousandJobsAtOnceAreAllRight) {
+  Scorer scorer(make_verifier_registry(), {.num_threads = 4, .deadline_ms = 120'000});
+  std::vector<ScoreItem> items;
+  for (int i = 0; i < 1000; ++i) {
+    // Every tenth prints what the job before it should.
+    const std::string printed = std::to_string(i % 10 == 9 ? i - 1 : i);
+    items.push_back(
+        {.verifier = "code",
+         .sample = {
+             .response = "```python\nprint(" + printed + ")\n```",
+             .ground_truth = json{{"inputs", {""}}, {"outputs", {std::to_string(i)}}}.dump()}});
+  }
+  std::promise<std::vector<Verdict>> promise;
+  scorer.submit_batch(
+      std::move(items), {}, [&](std::exception_ptr error, std::vector<Verdict> verdicts) {
+        error ? promise.set_exception(error) : promise.set_value(std::move(verdicts));
+      });
+  const std::vector<Verdict> verdicts = promise.get_future().get();
+  for (int i = 0; i < 1000; ++i)
+    EXPECT_EQ(verdicts.at(static_cast<size_t>(i)).status, i % 10 == 9 ? kIncorrect : kCorrect)
+        << i << verdicts[static_cast<size_t>(i)].detail;
 }
 
 TEST_F(CodeVerifierTest, OptionsAreChecked) {
