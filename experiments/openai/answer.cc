@@ -7,8 +7,8 @@
 namespace moerl::openai {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+double seconds(std::chrono::steady_clock::duration time) {
+  return std::chrono::duration<double>(time).count();
 }
 
 }  // namespace
@@ -70,6 +70,7 @@ void Answer::start() {
 void Answer::on_news() {
   if (ended_) return;
   Generation::News news = generation_->take();
+  if (news.first_token) metrics_.first_token_seconds.observe(seconds(*news.first_token - begin_));
   if (!news.scores.empty()) echo(news.scores);
   for (GenerationEvent& event : news.events) add(std::move(event));
   if (streaming_) send_chunks();
@@ -114,8 +115,7 @@ void Answer::add(GenerationEvent event) {
   else
     part.text += event.text;
   if (event.token) {
-    if (usage_.completion_tokens++ == 0)
-      metrics_.first_token_seconds.observe(seconds_since(begin_));
+    ++usage_.completion_tokens;
     ++metrics_.generated_tokens;
     if (request_.format.return_token_ids) part.token_ids.push_back(event.token->token);
     if (request_.format.top_log_probs) part.tokens.push_back(std::move(*event.token));
@@ -142,16 +142,32 @@ void Answer::finish(std::exception_ptr error) {
   if (error) return fail(error);
   ended_ = true;
   metrics_.prompt_tokens += static_cast<uint64_t>(usage_.prompt_tokens);
-  metrics_.request_seconds.observe(seconds_since(begin_));
+  metrics_.request_seconds.observe(seconds(std::chrono::steady_clock::now() - begin_));
+  if (!streaming_) return reply_whole();
   metrics_.count_reply(request_.path, 200);
-  if (!streaming_) {
-    std::vector<Choice> choices;
-    for (Progress& choice : choices_) choices.push_back(std::move(choice.part));
-    return exchange_->reply({.body = writer_.whole(choices, usage_)});
-  }
   if (request_.format.include_usage) exchange_->send_event(writer_.usage_chunk(usage_));
   exchange_->send_event("[DONE]");
   exchange_->end_events();
+}
+
+void Answer::reply_whole() {
+  // Log-probs of long prompts take a while to write.
+  exchange_->post_aside([self = shared_from_this()]() mutable {
+    std::vector<Choice> choices;
+    for (Progress& choice : self->choices_) choices.push_back(std::move(choice.part));
+    self->choices_.clear();
+    HttpReply reply;
+    try {
+      reply.body = self->writer_.whole(choices, self->usage_);
+    } catch (...) {
+      reply = error_reply(std::current_exception());
+    }
+    Exchange& exchange = *self->exchange_;
+    exchange.post([self = std::move(self), reply = std::move(reply)] {
+      self->metrics_.count_reply(self->request_.path, reply.status);
+      self->exchange_->reply(reply);
+    });
+  });
 }
 
 void Answer::fail(std::exception_ptr error) {

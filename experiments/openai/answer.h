@@ -33,6 +33,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void add(GenerationEvent event);
   void send_chunks();
   void finish(std::exception_ptr error);
+  void reply_whole();
   void fail(std::exception_ptr error);
   size_t prompt_of(size_t choice) const;
 

@@ -14,8 +14,8 @@ struct HttpReply {
 };
 
 /// The transport's side of one request: where its answer goes. Either reply(), or begin_events(),
-/// any number of send_event(), and end_events(). All members but post() belong to the transport's
-/// thread; what is sent to a client that has left is dropped.
+/// any number of send_event(), and end_events(). All members but post() and post_aside() belong to
+/// the transport's thread; what is sent to a client that has left is dropped.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -29,6 +29,8 @@ class Exchange {
   virtual void on_gone(std::function<void()> gone) = 0;
   /// Runs `work` on the transport's thread. May be called from any thread.
   virtual void post(std::function<void()> work) = 0;
+  /// Runs `work` on a thread for what takes long: nobody's stream waits for it. Must not throw.
+  virtual void post_aside(std::function<void()> work) = 0;
 };
 
 }  // namespace moerl::openai

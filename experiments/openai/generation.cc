@@ -89,6 +89,7 @@ bool Generation::on_token(const DrawnToken& drawn) {
   }
   {
     std::lock_guard lock(mutex_);
+    if (!std::exchange(has_tokens_, true)) news_.first_token = std::chrono::steady_clock::now();
     news_.events.push_back(std::move(event));
   }
   tell(false);

@@ -1,7 +1,9 @@
 #pragma once
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +43,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   struct News {
     std::vector<GenerationEvent> events;
     std::vector<TokenScores> scores;  ///< of the prompts, once, before any event
+    std::optional<std::chrono::steady_clock::time_point> first_token;  ///< when it came; told once
     bool is_done = false;
     std::exception_ptr error;  ///< with is_done
   };
@@ -84,7 +87,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::mutex mutex_;
   // Guarded by mutex_.
   News news_;
-  bool told_ = false, cancelled_ = false;
+  bool told_ = false, cancelled_ = false, has_tokens_ = false;
   uint64_t score_id_ = 0, request_id_ = 0;  // 0: none
 };
 

@@ -4,10 +4,12 @@
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/read.hpp>
 #include <cstdio>
+#include <ctime>
 #include <utility>
 
 #include "common/check.h"
 #include "experiments/openai/api_error.h"
+#include "experiments/openai/request_target.h"
 
 namespace moerl::openai {
 namespace {
@@ -32,11 +34,22 @@ std::string metric_path(const std::string& path) {
   return "other";
 }
 
+/// RFC 9110, 5.6.7.
+std::string http_date() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  char text[40];
+  std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+  return text;
+}
+
 std::string head_of(int status, bool http_1_1, bool keep_alive, const std::string& content_type) {
   std::string head =
       concat(http_1_1 ? "HTTP/1.1 " : "HTTP/1.0 ", status, " ",
              text_of(http::obsolete_reason(http::int_to_status(static_cast<unsigned>(status)))),
-             "\r\nContent-Type: ", content_type, "\r\nCache-Control: no-store\r\n");
+             "\r\nDate: ", http_date(), "\r\nContent-Type: ", content_type,
+             "\r\nCache-Control: no-store\r\n");
   // What the version implies is not said.
   if (http_1_1 != keep_alive)
     head += keep_alive ? "Connection: keep-alive\r\n" : "Connection: close\r\n";
@@ -146,8 +159,12 @@ void HttpConnection::on_head() {
   const auto& request = parser_->get();
   is_http_1_1_ = request.version() >= 11;
   is_head_ = request.method() == http::verb::head;
-  const std::string target = text_of(request.target()), path = target.substr(0, target.find('?'));
+  const std::string path = path_of_target(text_of(request.target()));
   path_ = metric_path(path);
+  if (is_http_1_1_ && request.count(http::field::host) != 1)
+    return refuse_request(400, "malformed_http",
+                          concat("the request has ", request.count(http::field::host),
+                                 " Host headers, expected one"));
   std::optional<HttpReply> at_once = shared_.service.answer_head(
       text_of(request.method_string()), path, text_of(request[http::field::authorization]));
   if (at_once) {
@@ -166,8 +183,12 @@ void HttpConnection::on_head() {
   if (!encoding.empty() && encoding != "identity")
     return refuse_request(415, "unsupported_encoding",
                           "the body is compressed, expected no Content-Encoding");
-  if (text_of(request[http::field::expect]) == "100-continue")
+  if (const auto expected = request[http::field::expect]; !expected.empty() && is_http_1_1_) {
+    if (!boost::beast::iequals(expected, "100-continue"))
+      return refuse_request(417, "unknown_expectation",
+                            "the Expect header is unknown, expected 100-continue");
     send("HTTP/1.1 100 Continue\r\n\r\n");
+  }
   read_body();
 }
 
@@ -208,7 +229,7 @@ void HttpConnection::on_body() {
   keep_alive_ = parser_->keep_alive() && !shared_.draining;
   std::string body = std::move(parser_->get().body());
   fill();  // to hear of the client's leaving
-  asio::post(shared_.prepare, [self = shared_from_this(), body = std::move(body)]() mutable {
+  post_aside([self = shared_from_this(), body = std::move(body)]() mutable {
     HttpShared& shared = self->shared_;
     std::shared_ptr<PreparedRequest> prepared;
     std::exception_ptr error;
@@ -268,44 +289,50 @@ void HttpConnection::on_gone(std::function<void()> gone) {
 
 void HttpConnection::post(std::function<void()> work) { asio::post(shared_.io, std::move(work)); }
 
+void HttpConnection::post_aside(std::function<void()> work) {
+  asio::post(shared_.aside, std::move(work));
+}
+
 void HttpConnection::send(std::string bytes) {
   if (state_ == State::kClosed) return;
-  unsent_ += bytes.size();
-  if (is_stream_ && unsent_ > static_cast<size_t>(shared_.config.max_unsent_bytes)) {
+  // One event may be larger than the limit: what waits behind others counts.
+  if (is_stream_ && waiting_.size() > static_cast<size_t>(shared_.config.max_unsent_bytes)) {
     ++shared_.service.metrics().clients_too_slow;
     return close();
   }
-  if (out_.size() > 1)
-    out_.back() += bytes;
-  else
-    out_.push_back(std::move(bytes));
-  if (out_.size() == 1) write_more();
+  if (!writing_.empty()) {
+    waiting_ += bytes;
+    return;
+  }
+  writing_ = std::move(bytes);
+  write_more();
 }
 
 void HttpConnection::write_more() {
   arm(write_deadline_, shared_.config.write_timeout_s);
-  const std::string& front = out_.front();
-  socket_.async_write_some(asio::buffer(front.data() + written_, front.size() - written_),
+  socket_.async_write_some(asio::buffer(writing_.data() + written_, writing_.size() - written_),
                            [self = shared_from_this()](const error_code& error, size_t bytes) {
-                             if (self->state_ == State::kClosed) return;
-                             if (error) return self->client_left();
-                             self->written_ += bytes;
-                             self->unsent_ -= bytes;
-                             if (self->written_ == self->out_.front().size()) {
-                               self->out_.pop_front();
-                               self->written_ = 0;
-                             }
-                             if (!self->out_.empty()) return self->write_more();
-                             self->write_deadline_.cancel();
-                             if (self->answered_) self->after_answer();
+                             if (self->state_ != State::kClosed) self->on_written(error, bytes);
                            });
+}
+
+void HttpConnection::on_written(const error_code& error, size_t bytes) {
+  if (error) return client_left();
+  written_ += bytes;
+  if (written_ == writing_.size()) {
+    writing_ = std::exchange(waiting_, {});
+    written_ = 0;
+  }
+  if (!writing_.empty()) return write_more();
+  write_deadline_.cancel();
+  if (answered_) after_answer();
 }
 
 void HttpConnection::end_answer() {
   if (state_ == State::kClosed) return;
   answered_ = true;
   gone_ = nullptr;
-  if (out_.empty()) after_answer();
+  if (writing_.empty()) after_answer();
 }
 
 void HttpConnection::after_answer() {

@@ -6,7 +6,6 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <set>
@@ -22,8 +21,8 @@ class HttpConnection;
 struct HttpShared {
   Service& service;
   const HttpServerConfig config;
-  boost::asio::io_context io{1};       ///< all input and output
-  boost::asio::io_context prepare{1};  ///< reading of bodies
+  boost::asio::io_context io{1};     ///< all input and output
+  boost::asio::io_context aside{1};  ///< what takes long: reading bodies, writing whole answers
   bool draining = false;
   std::set<HttpConnection*> connections;
 };
@@ -46,6 +45,7 @@ class HttpConnection : public Exchange, public std::enable_shared_from_this<Http
   void end_events() override;
   void on_gone(std::function<void()> gone) override;
   void post(std::function<void()> work) override;
+  void post_aside(std::function<void()> work) override;
 
  private:
   enum class State {
@@ -67,6 +67,7 @@ class HttpConnection : public Exchange, public std::enable_shared_from_this<Http
   void refuse_request(int status, const char* code, const std::string& message);
   void send(std::string bytes);
   void write_more();
+  void on_written(const boost::system::error_code& error, size_t bytes);
   void end_answer();
   void after_answer();
   void arm(boost::asio::steady_timer& timer, double seconds);
@@ -81,11 +82,11 @@ class HttpConnection : public Exchange, public std::enable_shared_from_this<Http
   bool filling_ = false;     // a read into buffer_ is under way
   bool keep_alive_ = false;  // after the present request
   bool is_http_1_1_ = true, is_head_ = false, is_stream_ = false;
-  bool answered_ = false;  // all of the answer is in out_ or sent
+  bool answered_ = false;  // all of the answer is on its way or sent
   std::string path_;
-  std::deque<std::string> out_;  // the front is being written
-  size_t written_ = 0;           // bytes of the front
-  size_t unsent_ = 0, discarded_ = 0;
+  std::string writing_, waiting_;  // the system takes the first; the other comes after it
+  size_t written_ = 0;             // bytes of writing_
+  size_t discarded_ = 0;
   std::function<void()> gone_;
 };
 

@@ -55,7 +55,7 @@ struct HttpServer::Impl {
     }
     accept();
     io_thread = std::thread([this] { shared.io.run(); });
-    prepare_thread = std::thread([this] { shared.prepare.run(); });
+    aside_thread = std::thread([this] { shared.aside.run(); });
   }
 
   void accept() {
@@ -117,8 +117,8 @@ struct HttpServer::Impl {
   tcp::acceptor acceptor;
   asio::steady_timer retry;
   asio::executor_work_guard<asio::io_context::executor_type> io_work{shared.io.get_executor()},
-      prepare_work{shared.prepare.get_executor()};
-  std::thread io_thread, prepare_thread;
+      aside_work{shared.aside.get_executor()};
+  std::thread io_thread, aside_thread;
 };
 
 HttpServer::HttpServer(Service& service, const HttpServerConfig& config)
@@ -143,8 +143,8 @@ void HttpServer::shutdown(double drain_s) {
     for (HttpConnection* connection : std::set<HttpConnection*>(impl.shared.connections))
       connection->close();
   });
-  impl.shared.prepare.stop();
-  impl.prepare_thread.join();
+  impl.shared.aside.stop();
+  impl.aside_thread.join();
   impl.shared.io.stop();
   impl.io_thread.join();
 }

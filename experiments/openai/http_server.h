@@ -18,9 +18,10 @@ struct HttpServerConfig {
 };
 
 /// Serves a Service over HTTP/1.1 (Boost.Beast): keep-alive, chunked requests, server-sent events.
-/// One thread does all input and output, another one reads requests' bodies, so no client and no
-/// long prompt holds up the streams of others. A client that closes its connection, or half of it,
-/// has left: its request is cancelled. Plain HTTP; TLS is a proxy's business.
+/// One thread does all input and output, another one reads requests' bodies and writes whole
+/// answers, so no client and no long prompt holds up the streams of others. A client that closes
+/// its connection, or half of it, has left: its request is cancelled. Plain HTTP; TLS is a proxy's
+/// business.
 class HttpServer {
  public:
   /// Binds and starts. The service is borrowed.

@@ -140,6 +140,7 @@ policy::ChatMessage read_message(const Json& value, size_t index) {
   const bool has_content = fields.find("content") != nullptr;
   std::string content = read_content(fields);
   fields.neutral("tool_calls", {Json::array()});
+  fields.neutral("type", {"text"});  // lm-eval says so
   for (const char* name : {"name", "refusal", "annotations"}) fields.ignore(name);
   const std::string thought = fields.text("reasoning_content").value_or("");
   if (!has_content && thought.empty())
@@ -212,8 +213,10 @@ ChatRequest parse_chat_request(std::string_view body) {
   out.max_tokens = by_name ? by_name : by_old_name;
   const bool log_probs = fields.boolean("logprobs").value_or(false);
   const std::optional<int64_t> top = fields.integer("top_logprobs", 0, kMaxTopLogProbs);
-  if (top && !log_probs)
-    throw bad_field("top_logprobs", "top_logprobs is there, expected only if logprobs is true");
+  if (top.value_or(0) > 0 && !log_probs)
+    throw bad_field("top_logprobs", concat("top_logprobs is ", *top,
+                                           " though logprobs is not true, "
+                                           "expected both or neither"));
   if (log_probs) out.top_log_probs = top.value_or(0);
   out.thinking = read_thinking(fields);
   out.separate_reasoning = fields.boolean("separate_reasoning").value_or(true);

@@ -1,6 +1,7 @@
 #include "experiments/openai/service.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <ctime>
 #include <random>
@@ -18,6 +19,7 @@ constexpr const char* kCompletions = "/v1/completions";
 constexpr const char* kChat = "/v1/chat/completions";
 constexpr const char* kModels = "/v1/models";
 constexpr int64_t kDefaultTokens = 16;  // OpenAI's for /v1/completions
+constexpr int64_t kMaxToldLogProbs = int64_t{1} << 19;
 
 uint64_t random_bits() {
   thread_local std::mt19937_64 bits{std::random_device{}()};
@@ -26,6 +28,19 @@ uint64_t random_bits() {
 
 HttpReply refusal(int status, const std::string& code, const std::string& message) {
   return {.status = status, .body = ApiError(status, code, "", message).json()};
+}
+
+/// An answer is put together in memory, so what is told of prompts is limited.
+/// @throws ApiError 400.
+void check_told_log_probs(const CompletionRequest& request, const PreparedRequest& prepared) {
+  if (!request.echo || !request.top_log_probs) return;
+  int64_t told = 0;
+  for (const std::vector<int32_t>& prompt : prepared.plan.prompts)
+    told += static_cast<int64_t>(prompt.size()) * request.n * (1 + *request.top_log_probs);
+  if (told > kMaxToldLogProbs)
+    throw bad_field("logprobs", concat("the echoed prompts would come with ", told,
+                                       " log-probs, expected at most ", kMaxToldLogProbs,
+                                       ": send fewer prompts at once"));
 }
 
 /// Takes as long for every guess of the same length.
@@ -92,8 +107,8 @@ std::optional<HttpReply> Service::answer_head(const std::string& method, const s
     return refusal(404, "unknown_url",
                    "there is nothing at this path; the server has /v1/completions, "
                    "/v1/chat/completions, /v1/models, /health and /metrics");
-  const std::string expected = is_post ? "POST" : "GET";
-  if (method != expected) {
+  const std::string expected = is_post ? "POST" : "GET, HEAD";
+  if (is_post ? method != "POST" : method != "GET" && method != "HEAD") {
     HttpReply reply = refusal(405, "method_not_allowed",
                               concat("the method is not allowed here, expected ", expected));
     reply.headers = {{"Allow", expected}};
@@ -238,6 +253,7 @@ PreparedRequest Service::prepare_completion(std::string_view body) const {
   } catch (const std::invalid_argument& error) {  // of the tokenizer
     throw bad_field("prompt", error.what());
   }
+  check_told_log_probs(request, out);
   out.plan.scores_prompts = request.echo && (request.top_log_probs || request.max_tokens == 0);
   prepare_options(request, kDefaultTokens, out);
   return out;

@@ -101,6 +101,20 @@ TEST_F(CompletionsTest, EchoGivesTheBitsOfScore) {
   }
 }
 
+TEST_F(CompletionsTest, LimitsTheLogProbsOfOneAnswer) {
+  const auto ask = [&](int prompts, int top) {
+    const std::string ids = json(std::vector<int>(4000, 3)).dump();
+    std::string list = ids;
+    for (int i = 1; i < prompts; ++i) list += "," + ids;
+    return running.complete("{\"prompt\": [" + list + R"(], "max_tokens": 0, "echo": true)" +
+                            ", \"logprobs\": " + std::to_string(top) + "}");
+  };
+  const HttpAnswer refused = ask(7, 20);
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_THAT(refused.body, HasSubstr("588000 log-probs, expected at most 524288"));
+  EXPECT_EQ(ask(1, 20).json()["choices"][0]["logprobs"]["tokens"].size(), 4000u);
+}
+
 TEST_F(CompletionsTest, AStreamSaysWhatTheWholeAnswerSays) {
   const std::string body =
       R"({"prompt": "Hi", "n": 2, "seed": 5, "max_tokens": 30, "logprobs": 1, "echo": true)";

@@ -103,6 +103,12 @@ class HttpClient {
       if (!receive()) return false;
     return true;
   }
+  /// All that the server sends until it closes.
+  std::string rest() {
+    while (receive()) {
+    }
+    return take(buffer_.size());
+  }
   /// Whether the server closes before it sends anything more.
   bool is_closed() { return buffer_.empty() && !receive(); }
 

@@ -12,10 +12,14 @@ namespace moerl::testing {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
 const std::string kSmall = R"({"prompt": "Hi", "max_tokens": 2})";
+/// Where HttpClient::post begins to say the body's length.
+const size_t kContentLength = HttpClient::post("/v1/completions", "").find("Content-Length");
 
 int64_t value_of(const std::string& metrics, const std::string& name) {
   const size_t at = metrics.find("\n" + name + " ");
@@ -30,12 +34,22 @@ TEST(HttpServerTest, AnswersHealthModelsAndMetrics) {
   EXPECT_EQ(models["data"][0]["max_model_len"], 4096);
   EXPECT_EQ(running.ask(HttpClient::get("/v1/models/tiny")).json()["id"], "tiny");
   EXPECT_EQ(running.ask(HttpClient::get("/v1/models/other")).status, 404);
+  EXPECT_EQ(running.ask(HttpClient::get("http://x/v1/models/t%69ny?a=b")).json()["id"], "tiny");
+  HttpClient head(running.port);
+  head.send("HEAD /v1/models HTTP/1.1\r\nHost: x\r\n\r\n");
+  ASSERT_TRUE(head.read_until("\r\n\r\n"));
+  head.end_of_sending();
+  EXPECT_THAT(head.rest(),
+              AllOf(HasSubstr("200 OK"), HasSubstr("Date: "),
+                    HasSubstr("Content-Length: " + std::to_string(models.dump().size())),
+                    EndsWith("\r\n\r\n")));
   EXPECT_EQ(running.complete(kSmall).status, 200);
   const HttpAnswer metrics = running.ask(HttpClient::get("/metrics"));
   EXPECT_THAT(metrics.head, HasSubstr("text/plain; version=0.0.4"));
   EXPECT_EQ(value_of(metrics.body, "moerl_generated_tokens_total"), 2);
   EXPECT_EQ(value_of(metrics.body, "moerl_prompt_tokens_total"), 2);
   EXPECT_EQ(value_of(metrics.body, "moerl_request_seconds_count"), 1);
+  EXPECT_EQ(value_of(metrics.body, "moerl_first_token_seconds_count"), 1);
   EXPECT_EQ(value_of(metrics.body, "moerl_kv_blocks_free"),
             value_of(metrics.body, "moerl_kv_blocks"));
   EXPECT_THAT(metrics.body,
@@ -67,7 +81,7 @@ TEST(HttpServerTest, RefusesWithTheRightStatusAndOpenAisErrors) {
        400, "think"},
       {HttpClient::get("/v1/embeddings"), 404, "/v1/completions"},
       {HttpClient::get("/v1/completions"), 405, "expected POST"},
-      {HttpClient::post("/health", ""), 405, "expected GET"},
+      {HttpClient::post("/health", ""), 405, "expected GET, HEAD"},
       {"POST /v1/completions HTTP/1.1\r\nHost: x\r\n\r\n", 411, "Content-Length"},
       {post(std::string(1001, ' ')), 413, "1000"},
       {"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" +
@@ -75,6 +89,14 @@ TEST(HttpServerTest, RefusesWithTheRightStatusAndOpenAisErrors) {
        413, "1000"},
       {HttpClient::get("/health", "X: " + std::string(20000, 'x') + "\r\n"), 431, "head"},
       {"nonsense\r\n\r\n", 400, "not HTTP"},
+      {"GET /health HTTP/1.1\r\n\r\n", 400, "0 Host headers"},
+      {HttpClient::get("/health", "Host: y\r\n"), 400, "2 Host headers"},
+      {HttpClient::post("/v1/completions", kSmall, "Expect: tea\r\n"), 417, "Expect"},
+      {post(kSmall + std::string(4, ' ')).insert(kContentLength, "Content-Length: 9\r\n"), 400,
+       "Content-Length"},
+      {"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: "
+       "chunked\r\n\r\n0\r\n\r\n",
+       400, "Transfer-Encoding"},
       {HttpClient::post("/v1/completions", kSmall, "Content-Encoding: gzip\r\n"), 415,
        "compressed"},
   };
@@ -126,7 +148,7 @@ TEST(HttpServerTest, KeepsConnectionsForOneRequestAfterAnother) {
 
   HttpClient patient(running.port);
   patient.send(
-      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: " +
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: " +
       std::to_string(kSmall.size()) + "\r\n\r\n");
   EXPECT_EQ(patient.read().status, 100);
   EXPECT_EQ(patient.ask(kSmall).status, 200);
@@ -175,6 +197,17 @@ TEST(HttpServerTest, AClientThatDoesNotReadIsDroppedAndHoldsNobodyUp) {
   EXPECT_EQ(running.complete(kSmall).status, 200);
   EXPECT_TRUE(running.becomes_idle());
   EXPECT_EQ(running.service->metrics().clients_too_slow, 1u);
+}
+
+TEST(HttpServerTest, AnEventMayBeLargerThanWhatAClientMayLeaveUnread) {
+  RunningServer running({}, {.max_unsent_bytes = 1000});
+  std::string ids = "3";
+  for (int i = 0; i < 2000; ++i) ids += ",4";
+  const HttpAnswer answer =
+      running.complete("{\"prompt\": [" + ids +
+                       R"(], "echo": true, "logprobs": 3, "max_tokens": 1, "stream": true})");
+  EXPECT_EQ(answer.events().back(), "[DONE]");
+  EXPECT_GT(answer.events().front().size(), 100000u);
 }
 
 TEST(HttpServerTest, RefusesWhatTheQueueCannotHold) {
@@ -261,7 +294,7 @@ TEST(HttpServerTest, TenThousandDamagedRequestsChangeNothing) {
                        key),
       HttpClient::post("/v1/chat/completions",
                        R"({"messages": [{"role": "user", "content": "a"}], "max_tokens": 4})", key),
-      "POST /v1/completions HTTP/1.1\r\n" + key +
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\n" + key +
           "Transfer-Encoding: chunked\r\n\r\n1c\r\n{\"prompt\": \"a\", \"n\": 1     }\r\n0\r\n\r\n",
       HttpClient::get("/v1/models", key),
       HttpClient::get("/metrics"),
@@ -269,7 +302,7 @@ TEST(HttpServerTest, TenThousandDamagedRequestsChangeNothing) {
   const std::string valid =
       HttpClient::post("/v1/completions", R"({"prompt": "Hi", "max_tokens": 8, "seed": 9})", key);
   const json before = running.ask(valid).json()["choices"];
-  const std::set<int> allowed = {100, 200, 400, 401, 404, 405, 411, 413, 415, 429, 431};
+  const std::set<int> allowed = {100, 200, 400, 401, 404, 405, 411, 413, 415, 417, 429, 431};
   Mutator mutator(corpus, 17);
   std::map<int, int> counts;
   for (int batch = 0; batch < 100; ++batch) {

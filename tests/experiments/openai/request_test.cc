@@ -72,7 +72,8 @@ TEST(OpenAiRequestTest, TakesOpenAisDefaults) {
 TEST(OpenAiRequestTest, ReadsChats) {
   const ChatRequest r = parse_chat_request(
       R"({"messages": [{"role": "developer", "content": "s"},
-                       {"role": "user", "content": [{"type": "text", "text": "a"},
+                       {"role": "user", "type": "text",
+                        "content": [{"type": "text", "text": "a"},
                                                     {"type": "text", "text": "b"}]},
                        {"role": "assistant", "content": "c", "reasoning_content": "t"}],
           "max_completion_tokens": 4, "logprobs": true,
@@ -139,7 +140,7 @@ TEST(OpenAiRequestTest, RefusesChatsNamingTheMessage) {
   EXPECT_THAT(chat("3"), HasSubstr("messages[1] is 3"));
   const std::string fine = R"({"role": "user", "content": "b"})";
   EXPECT_THAT(chat(fine, R"(, "tools": [{}])"), HasSubstr("tools|"));
-  EXPECT_THAT(chat(fine, R"(, "top_logprobs": 2)"), HasSubstr("only if logprobs is true"));
+  EXPECT_THAT(chat(fine, R"(, "top_logprobs": 2)"), HasSubstr("though logprobs is not true"));
   EXPECT_THAT(chat(fine, R"(, "max_tokens": 2, "max_completion_tokens": 3)"),
               HasSubstr("max_tokens|"));
   EXPECT_THAT(chat(fine, R"(, "chat_template_kwargs": {"depth": 1})"),
