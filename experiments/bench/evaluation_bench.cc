@@ -1,9 +1,11 @@
-// `moerl eval` on the shape of configs/countdown.yaml, 1.1 M parameters: so small that whatever is
-// not sampling shows. The engine alone gets the same prompts in the same minute.
+// `moerl eval` with 16 samples a problem beside the engine alone on the same prompts: by default on
+// the shape of configs/countdown.yaml, so small that whatever is not sampling shows;
+// MOERL_BENCH_RUN names a run.
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <thread>
 
@@ -11,7 +13,7 @@
 #include "experiments/evaluation/evaluator.h"
 #include "experiments/evaluation/records/eval_directory.h"
 #include "experiments/fleet.h"
-#include "experiments/model_source.h"
+#include "experiments/open_model.h"
 #include "experiments/reward_settings.h"
 
 namespace moerl::bench {
@@ -39,32 +41,36 @@ ModelConfig countdown_model() {
   return c;
 }
 
-ModelConfig with_tokens_of(const policy::Tokenizer& tokenizer) {
-  ModelConfig c = countdown_model();
-  c.num_token_ids = tokenizer.vocab_size();
-  return c;
-}
-
-/// The held-out problems of countdown, a model with random weights, what an evaluation consists of.
+/// The run that MOERL_BENCH_RUN names, else random weights and the default countdown task, whose
+/// responses all end at kMaxTokens.
 struct Setup {
   Setup() {
-    recipe.rollout.kv_cache_gb = 0.25;
-    recipe.rollout.max_num_seqs = 512;
-    recipe.rollout.max_batched_tokens = 4096;
+    if (const char* run = std::getenv("MOERL_BENCH_RUN")) {
+      model = open_model(ctx, run);
+      recipe = recipe_of(model.place).value();
+      task = load_task(recipe.task, recipe.directory, static_cast<uint64_t>(recipe.seed));
+    } else {
+      recipe.rollout.kv_cache_gb = 0.25;
+      recipe.rollout.max_num_seqs = 512;
+      recipe.rollout.max_batched_tokens = 4096;
+      task = load_task(recipe.task, "", 1);
+      ModelConfig config = countdown_model();
+      model.tokenizer = fit_tokenizer(task.tokenizer_json, "the task's tokenizer", config, "");
+      config.num_token_ids = model.tokenizer->tokenizer.vocab_size();
+      model.transformer = std::make_unique<Transformer>(config, DType::kBF16);
+      model.transformer->init_weights(1);
+      model.transformer->pack(ctx, /*with_dgrad=*/false);
+    }
     recipe.reward.num_workers = ctx.num_threads();
-    model.init_weights(1);
-    model.pack(ctx, /*with_dgrad=*/false);
-    plan = eval::validation_plan(recipe, task, tokenizer.stop_token_ids);
+    plan = eval::validation_plan(recipe, task, model.tokenizer->stop_token_ids);
     plan.n = kSamples;
-    plan.sampling.max_tokens = kMaxTokens;
+    if (model.place.run.empty()) plan.sampling.max_tokens = kMaxTokens;
   }
 
-  Recipe recipe;
   ExecContext ctx{static_cast<int>(std::thread::hardware_concurrency())};
-  TaskData task = load_task(recipe.task, "", 1);
-  LoadedTokenizer tokenizer =
-      fit_tokenizer(task.tokenizer_json, "the task's tokenizer", countdown_model(), "");
-  Transformer model{with_tokens_of(tokenizer.tokenizer), DType::kBF16};
+  OpenedModel model;
+  Recipe recipe;
+  TaskData task;
   eval::EvalPlan plan;
 };
 
@@ -77,11 +83,11 @@ double seconds_of(const Work& work) {
 
 /// @return tokens a second.
 double engine_alone(Setup& setup) {
-  Engine engine(setup.model, engine_config(setup.recipe.rollout), setup.ctx);
+  Engine engine(*setup.model.transformer, engine_config(setup.recipe.rollout), setup.ctx);
   GenerateRequest request;
   for (size_t i = 0; i < setup.plan.problems.size(); ++i)
     request.prompts.push_back(
-        {i, setup.tokenizer.tokenizer.encode(setup.plan.problems[i].row.prompt)});
+        {i, setup.model.tokenizer->tokenizer.encode(setup.plan.problems[i].row.prompt)});
   request.group_size = setup.plan.n;
   request.sampling = setup.plan.sampling;
   request.seed = setup.plan.seed;
@@ -101,15 +107,16 @@ double evaluation(Setup& setup) {
       std::filesystem::temp_directory_path() / concat("moerl_evaluation_bench_", ::getpid());
   double tokens = 0, seconds = 0;
   {
-    Fleet fleet(setup.recipe, setup.ctx, setup.model, reward::make_verifier_registry());
-    fleet.publish(setup.model, 0);
+    Fleet fleet(setup.recipe, setup.ctx, *setup.model.transformer,
+                reward::make_verifier_registry());
+    fleet.publish(*setup.model.transformer, 0);
     Generator generator(
-        fleet.workers(), fleet.rewards(), setup.tokenizer.tokenizer,
+        fleet.workers(), fleet.rewards(), setup.model.tokenizer->tokenizer,
         make_reward_plan(setup.recipe.reward, setup.task.verifier),
         [&](const reward::RewardParts& parts) { return needs_of(setup.recipe.reward, parts); });
     eval::EvalDirectory directory(path, "{}", eval::problem_records(setup.plan));
     seconds = seconds_of([&] {
-      evaluate(generator, setup.tokenizer.tokenizer, setup.plan, 0,
+      evaluate(generator, setup.model.tokenizer->tokenizer, setup.plan, 0,
                {.is_done = {},
                 .on_record =
                     [&](const eval::EvalRecord& record) {
