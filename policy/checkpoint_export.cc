@@ -141,6 +141,17 @@ void add_tensor(SafetensorsWriter& writer, Converter& converter, const Checkpoin
   }
 }
 
+/// The modules with a matrix that an FP8 checkpoint keeps as BF16: routers, head, eh_proj.
+std::vector<std::string> kept_modules(const CheckpointReader& reader) {
+  constexpr std::string_view kWeight = ".weight";
+  std::vector<std::string> modules;
+  for (const std::string& name : reader.names())
+    if (reader.tensor(name).shape.rank() == 2 && !is_fp8_weight(name, 2) &&
+        name.ends_with(kWeight) && !name.ends_with("embed_tokens.weight"))
+      modules.push_back(name.substr(0, name.size() - kWeight.size()));
+  return modules;
+}
+
 /// @throws IoError listing every tensor that cannot be read.
 void check_readable(const CheckpointReader& reader, const fs::path& source) {
   std::string problems;
@@ -210,18 +221,22 @@ bool is_fp8_weight(const std::string& name, size_t rank) {
          (name.ends_with("_proj.weight") || name.ends_with(".kv_a_proj_with_mqa.weight"));
 }
 
-std::string exported_config(const std::string& source, ExportDtype dtype) {
+std::string exported_config(const std::string& source, ExportDtype dtype,
+                            const std::vector<std::string>& kept_modules) {
   Json config = Json::parse(source);
   // "dtype" is the newer spelling of the same.
   const char* key = config.contains("dtype") ? "dtype" : "torch_dtype";
   config[key] = dtype == ExportDtype::kF32 ? "float32" : "bfloat16";
   config.erase("auto_map");
   config.erase("quantization_config");
-  if (dtype == ExportDtype::kFp8)
+  if (dtype == ExportDtype::kFp8) {
     config["quantization_config"] = {{"activation_scheme", "dynamic"},
                                      {"fmt", "e4m3"},
                                      {"quant_method", "fp8"},
                                      {"weight_block_size", {128, 128}}};
+    if (!kept_modules.empty())
+      config["quantization_config"]["modules_to_not_convert"] = kept_modules;
+  }
   return config.dump(2) + "\n";
 }
 
@@ -248,7 +263,8 @@ void export_checkpoint(ExecContext& ctx, const fs::path& source, const fs::path&
   if (error) throw IoError(concat("cannot create ", aside.string(), ": ", error.message()));
   try {
     writer.write_sharded(aside, options.max_shard_bytes);
-    write_file_atomic(aside / "config.json", exported_config(config_text, options.dtype));
+    write_file_atomic(aside / "config.json",
+                      exported_config(config_text, options.dtype, kept_modules(reader)));
     std::vector<fs::path> folders = {source};
     folders.insert(folders.end(), options.side_sources.begin(), options.side_sources.end());
     write_side_files(folders, aside, config_text, config);

@@ -23,7 +23,11 @@ ExportDtype parse_export_dtype(const std::string& name);
 /// config.json of an exported checkpoint: the source's text with the type of its numbers, and
 /// without the names of Python files, which are not exported.
 /// @param source  text of a config.json that ModelConfig::from_json accepts.
-std::string exported_config(const std::string& source, ExportDtype dtype);
+/// @param kept_modules  modules with a matrix that FP8 leaves as BF16: modules_to_not_convert,
+/// without
+///   which transformers and vLLM look for scales of the routers of some families.
+std::string exported_config(const std::string& source, ExportDtype dtype,
+                            const std::vector<std::string>& kept_modules = {});
 
 /// Whether a tensor is stored as E4M3 in an FP8 checkpoint.
 bool is_fp8_weight(const std::string& name, size_t rank);

@@ -201,6 +201,12 @@ void visit_fields(FieldVisitor& v, RopeScaling& c) {
   v.field("mscale", c.mscale, kNotNegative);
   v.field("mscale_all_dim", c.mscale_all_dim, kNotNegative);
   v.field("attention_factor", c.attention_factor, kPositive);
+  std::optional<double> attn_factor;
+  v.field("attn_factor", attn_factor, kPositive);
+  v.require(!attn_factor,
+            concat("rope_scaling.attn_factor is ", attn_factor.value_or(0),
+                   ", expected none: transformers passes over it, vLLM multiplies the amplitude by "
+                   "it; delete it or say the whole amplitude as attention_factor"));
 }
 
 void visit_fields(FieldVisitor& v, ModelConfig& c) {

@@ -21,6 +21,16 @@ void drop_nulls(Json& config) {
     item = item->is_null() ? config.erase(item) : std::next(item);
 }
 
+/// What transformers takes for keys that a DeepSeek-V3 config.json leaves out: those with which a
+/// model would load and compute something else.
+void fill_in_left_out(Json& config) {
+  const Json type = config.value("model_type", Json());
+  if (type != "deepseek_v3" && type != "kimi_k2") return;
+  if (!config.contains("n_group")) config["n_group"] = 8;
+  if (!config.contains("topk_group")) config["topk_group"] = 4;
+  if (!config.contains("routed_scaling_factor")) config["routed_scaling_factor"] = 2.5;
+}
+
 /// Renames `from`; of two spellings in one text the one that stays is `to`.
 void rename(Json& config, const char* from, const char* to) {
   if (!config.contains(from)) return;
@@ -108,6 +118,7 @@ ModelConfig ModelConfig::from_json(const std::string& name, const std::string& t
   }
   Json parsed = Json::parse(text);
   if (!parsed.is_object()) throw ConfigError(concat(name, ": expected a JSON object"));
+  fill_in_left_out(parsed);
   drop_nulls(parsed);
   translate_spellings(parsed);
   const Json type = parsed.value("model_type", Json());

@@ -37,6 +37,10 @@ std::map<std::string, const Parameter*> duplicates(const Transformer& model) {
   return out;
 }
 
+/// What old files hold beside the weights: frequencies that follow from config.json. Other readers
+/// pass over them too.
+bool is_rotary_table(const std::string& name) { return name.ends_with(".rotary_emb.inv_freq"); }
+
 bool is_left_out_mtp(const ModelConfig& config, const std::string& name) {
   return config.num_nextn_predict_layers == 0 &&
          name.starts_with(layer_prefix(config.num_hidden_layers));
@@ -60,7 +64,7 @@ void check_inventory(const Transformer& model, const CheckpointReader& reader,
     if (const auto it = expected.find(name); it != expected.end()) parameter = it->second;
     if (const auto it = optional.find(name); it != optional.end()) parameter = it->second;
     if (parameter == nullptr) {
-      if (!is_left_out_mtp(model.config(), name))
+      if (!is_left_out_mtp(model.config(), name) && !is_rotary_table(name))
         problems += concat("\n  ", name, " does not belong to this model");
     } else if (const std::string wrong = reader.problem(name, parameter->value.shape());
                !wrong.empty()) {

@@ -8,14 +8,39 @@ namespace moerl {
 namespace {
 
 /// Keys of published configurations that change nothing here.
-constexpr const char* kIgnoredKeys[] = {
-    "architectures",        "auto_map",           "attention_dropout",
-    "pretraining_tp",       "torch_dtype",        "dtype",
-    "transformers_version", "use_cache",          "quantization_config",
-    "pad_token_id",         "_name_or_path",      "_attn_implementation_autoset",
-    "output_router_logits", "output_attentions",  "output_hidden_states",
-    "return_dict",          "is_encoder_decoder", "chunk_size_feed_forward",
-    "problem_type",         "id2label",           "label2id"};
+constexpr const char* kIgnoredKeys[] = {"architectures",
+                                        "auto_map",
+                                        "attention_dropout",
+                                        "pretraining_tp",
+                                        "torch_dtype",
+                                        "dtype",
+                                        "transformers_version",
+                                        "use_cache",
+                                        "quantization_config",
+                                        "pad_token_id",
+                                        "_name_or_path",
+                                        "_attn_implementation_autoset",
+                                        "output_router_logits",
+                                        "output_attentions",
+                                        "output_hidden_states",
+                                        "return_dict",
+                                        "is_encoder_decoder",
+                                        "chunk_size_feed_forward",
+                                        "problem_type",
+                                        "id2label",
+                                        "label2id",
+                                        "_attn_implementation",
+                                        "tokenizer_class",
+                                        "torchscript",
+                                        "max_length",
+                                        "min_length",
+                                        "do_sample",
+                                        "temperature",
+                                        "top_k",
+                                        "top_p",
+                                        "repetition_penalty",
+                                        "unsloth_fixed",
+                                        "unsloth_version"};
 
 void visit_eos_token_ids(FieldVisitor& v, ModelConfig& c) {
   std::vector<int64_t> ids = c.further_eos_token_ids;

@@ -94,6 +94,9 @@ void AddedTokenFinder::find(std::string_view text, bool parse_special, const Vis
     }
     while (token->rstrip && end < text.size() && u_isUWhiteSpace(code_point_at(text, end)))
       end = next_boundary(text, end);
+    // Text that the token before has taken as its trailing spaces.
+    if (token->lstrip) begin = std::max(begin, covered);
+    if (begin >= end) continue;
     if (covered < begin) visit(-1, text.substr(covered, begin - covered));
     visit(token->id, text.substr(begin, end - begin));
     covered = end;

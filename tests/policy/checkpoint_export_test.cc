@@ -164,6 +164,14 @@ TEST_F(CheckpointExportTest, ConfigSaysHowTheNumbersAreStored) {
   EXPECT_EQ(fp8, Json::parse(R"({"dtype": "bfloat16", "quantization_config":
       {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
        "weight_block_size": [128, 128]}})"));
+  const Json kept = Json::parse(exported_config("{}", ExportDtype::kFp8, {"lm_head"}));
+  EXPECT_EQ(kept["quantization_config"]["modules_to_not_convert"], Json({"lm_head"}));
+
+  exported(write_model("f32", DType::kF32), "fp8", ExportDtype::kFp8);
+  const Json written = Json::parse(read_file(root / "fp8/config.json"));
+  EXPECT_EQ(written["quantization_config"]["modules_to_not_convert"],
+            Json({"lm_head", "model.layers.1.mlp.gate", "model.layers.2.eh_proj",
+                  "model.layers.2.mlp.gate", "model.layers.2.shared_head.head"}));
 }
 
 TEST_F(CheckpointExportTest, TokenizerFilesComeAlongOrAreMade) {

@@ -138,8 +138,21 @@ TEST(ModelConfigTest, RefusesWhatItDoesNotCompute) {
               HasSubstr("n_experts is not a known key"));
   EXPECT_THAT(refusal(v3_with("\"type\": \"yarn\"", "\"type\": \"dynamic\"")),
               HasSubstr("rope_scaling.type is 'dynamic'"));
+  EXPECT_THAT(refusal(v3_with("\"beta_fast\"", "\"attn_factor\": 0.878, \"beta_fast\"")),
+              HasSubstr("rope_scaling.attn_factor is 0.878, expected none"));
   EXPECT_THAT(refusal("{\"vocab_size\": 3"), HasSubstr("not JSON"));
   EXPECT_THAT(refusal("{}"), HasSubstr("vocab_size is missing"));
+}
+
+TEST(ModelConfigTest, TakesWhatTransformersDoesForKeysThatAreLeftOut) {
+  std::string text = v3_with("\"n_group\": 8,", "");
+  for (const char* key : {"\"topk_group\": 4,", "\"routed_scaling_factor\": 2.5,"}) {
+    const size_t at = text.find(key);
+    ASSERT_NE(at, std::string::npos) << key;
+    text.erase(at, std::string_view(key).size());
+  }
+  EXPECT_EQ(ModelConfig::from_json("config.json", text).to_json(DType::kBF16),
+            v3().to_json(DType::kBF16));
 }
 
 TEST(ModelConfigTest, ReportsEveryShapeThatDoesNotFitAtOnce) {
