@@ -248,6 +248,7 @@ void export_checkpoint(ExecContext& ctx, const fs::path& source, const fs::path&
   const std::string config_text = read_file(source / "config.json");
   const CheckpointReader reader(source);
   check_readable(reader, source);
+  check_weights(config, source);
 
   SafetensorsWriter writer;
   Converter converter(ctx, reader);

@@ -6,6 +6,7 @@
 
 #include "common/rng.h"
 #include "policy/transformer_impl.h"
+#include "policy/zero_pages.h"
 
 namespace moerl {
 namespace {
@@ -56,10 +57,8 @@ void TransformerSavedDelete::operator()(TransformerSaved* saved) const { delete 
 Transformer::Impl::Impl(const ModelConfig& c, DType type)
     : config(checked(c)),
       dtype(type),
-      embed_tokens{"model.embed_tokens.weight",
-                   Tensor::zeros({c.vocab_size, c.hidden_size}, DType::kF32),
-                   {},
-                   false},
+      embed_tokens{
+          "model.embed_tokens.weight", zero_pages({c.vocab_size, c.hidden_size}), {}, false},
       final_norm("model.norm.weight", c.hidden_size, c.rms_norm_eps),
       rope_table(kernels::rope_table(c.rope(), c.max_position_embeddings)) {
   check(dtype == DType::kF32 || dtype == DType::kBF16, "Transformer: dtype is ", dtype_name(dtype),

@@ -16,6 +16,8 @@ using policy::CheckpointReader;
 using policy::SafetensorsDtype;
 using policy::SafetensorsWriter;
 
+constexpr size_t kMaxShown = 4000;  // characters of a list of problems: nobody reads on
+
 std::string layer_prefix(int64_t layer) { return concat("model.layers.", layer, "."); }
 
 /// Tensors of a checkpoint that repeat a parameter: name to the parameter that they repeat.
@@ -71,6 +73,8 @@ void check_inventory(const Transformer& model, const CheckpointReader& reader,
       problems += "\n  " + wrong;
     }
   }
+  if (problems.size() > kMaxShown)
+    problems = problems.substr(0, problems.rfind('\n', kMaxShown)) + "\n  and more";
   if (!problems.empty())
     throw IoError(concat(directory.string(), ": the tensors do not fit config.json:", problems));
 }
@@ -80,6 +84,12 @@ void check_inventory(const Transformer& model, const CheckpointReader& reader,
 ModelConfig read_model_config(const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "config.json";
   return ModelConfig::from_json(path.string(), read_file(path));
+}
+
+void check_weights(const ModelConfig& config, const std::filesystem::path& directory) {
+  const CheckpointReader reader(directory);
+  const Transformer model(config, DType::kF32);  // its masters take no memory: nothing fills them
+  check_inventory(model, reader, directory);
 }
 
 void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory) {

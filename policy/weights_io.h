@@ -10,6 +10,10 @@ namespace moerl {
 /// The config.json of a Hugging Face model directory. @throws IoError, ConfigError.
 ModelConfig read_model_config(const std::filesystem::path& directory);
 
+/// Whether the weights of a directory are those of a model of this shape; reads headers alone.
+/// @throws IoError as load_weights does.
+void check_weights(const ModelConfig& config, const std::filesystem::path& directory);
+
 /// Fills every parameter and buffer from the safetensors of a Hugging Face model directory (F32,
 /// BF16, F16, or F8_E4M3 with block scales). The caller packs the model afterwards.
 /// The duplicates of embedding and head that checkpoints hold (those of the MTP module, lm_head

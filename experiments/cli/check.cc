@@ -10,6 +10,7 @@
 #include "experiments/model_plan.h"
 #include "experiments/recipe.h"
 #include "policy/checkpoint_reader.h"
+#include "policy/weights_io.h"
 
 namespace moerl::cli {
 namespace {
@@ -22,8 +23,8 @@ fs::path config_of_model(const std::string& argument) {
   return argument.ends_with(".json") ? fs::path(argument) : fs::path();
 }
 
-/// Reads the headers of the weights beside a config.json, if there are any.
-void check_weights(const fs::path& directory) {
+/// Says what weights lie beside a config.json, if there are any, and whether they fit it.
+void describe_weights(const ModelConfig& model, const fs::path& directory) {
   if (!fs::exists(directory / "model.safetensors") &&
       !fs::exists(directory / "model.safetensors.index.json"))
     return;
@@ -38,6 +39,7 @@ void check_weights(const fs::path& directory) {
   for (const auto& [type, count] : types) counts += concat(", ", count, " ", type);
   std::printf("weights: %zu tensors, %.3f GiB%s\n", reader.names().size(),
               static_cast<double>(bytes) / (1 << 30), counts.c_str());
+  check_weights(model, directory);
 }
 
 }  // namespace
@@ -63,7 +65,7 @@ void add_check(CLI::App& app) {
             options->overrides.empty() ? "" : options->overrides[0], "'");
       const ModelConfig model = ModelConfig::from_json(config.string(), read_file(config));
       std::printf("%s", describe_plan(model, machine_memory()).c_str());
-      check_weights(config.parent_path());
+      describe_weights(model, config.parent_path());
       return;
     }
     const Recipe recipe = Recipe::from_file(options->recipe, options->overrides);

@@ -1,13 +1,14 @@
 #include "policy/layers/linear.h"
 
 #include "kernels/norm/bias.h"
+#include "policy/zero_pages.h"
 
 namespace moerl {
 
 Linear::Linear(const std::vector<Part>& parts, int64_t in_features, bool with_bias) {
   int64_t rows = 0;
   for (const Part& part : parts) rows += part.out_features;
-  value_ = Tensor::zeros({rows, in_features}, DType::kF32);
+  value_ = zero_pages({rows, in_features});
   if (with_bias) bias_ = Tensor::zeros({rows}, DType::kF32);
   int64_t begin = 0;
   for (const Part& part : parts) {

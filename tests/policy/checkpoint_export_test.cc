@@ -198,6 +198,13 @@ TEST_F(CheckpointExportTest, TokenizerFilesComeAlongOrAreMade) {
 TEST_F(CheckpointExportTest, RefusesToOverwriteAndLeavesNothingBehind) {
   const fs::path f32 = write_model("f32", DType::kF32);
   EXPECT_THAT(error_of(f32, f32), HasSubstr("exists already"));
+  const std::string config = read_file(f32 / "config.json");
+  std::string wider = config;
+  wider.replace(wider.find("\"vocab_size\": "), 14, "\"vocab_size\": 1");
+  write_file_atomic(f32 / "config.json", wider);
+  EXPECT_THAT(error_of(f32, root / "out"),
+              HasSubstr("'lm_head.weight' is [61, "));
+  write_file_atomic(f32 / "config.json", config);
   std::string bytes = read_file(f32 / "model.safetensors");
   bytes.pop_back();
   write_file_atomic(f32 / "model.safetensors", bytes);
