@@ -93,7 +93,8 @@ __device__ void multiply(const Place& at, const void* a, const void* b, int64_t 
 }
 
 /// P and, where wanted, dS of the tile's rows against a block of keys, 0 where the key lies behind
-/// the row. All threads see them when it returns.
+/// the row. All threads see them when it returns, and are done with the former ones before they are
+/// overwritten.
 template <typename T, bool kWithDs>
 __device__ void probabilities(const Place& at, int64_t first_row, int64_t block,
                               const TileMemory& memory) {
@@ -160,7 +161,6 @@ __global__ void __launch_bounds__(kTileThreads, 4) dq_kernel(AttentionBackwardCu
       MOERL_UNROLL
       for (int r = 0; r < kTileRows; ++r) memory.sums[r * dim + i] = sum[r];
     }
-    __syncthreads();  // before ds is written again
   }
   for (int r = 0; r < all.end; ++r)
     for (int64_t i = threadIdx.x; i < dim; i += kTileThreads)
@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(kTileThreads) dkv_kernel(AttentionBackwardCuda
         memory.sums[j * dim + i] = sum;
       }
     }
-    __syncthreads();  // before p and ds are written again
+    __syncthreads();  // before the rows are placed again
   }
   T* out = static_cast<T*>(kKeys ? args.dk : args.dv);
   for (int64_t j = 0; j < kKvBlock && block * kKvBlock + j < at.segment.num_rows; ++j)

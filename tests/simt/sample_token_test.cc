@@ -70,6 +70,12 @@ TEST_P(SampleTokenCudaTest, DrawsTheTokensOfTheCpu) {
 INSTANTIATE_TEST_SUITE_P(Vocabularies, SampleTokenCudaTest,
                          ::testing::Values(1, 16, 61, 2048, 2100));
 
+TEST(SampleTokenCudaTest, ZerosOfBothSignsAreATie) {
+  const Tensor logits = Tensor::from<float>({2, 3}, {-1, -0.0f, 0, -1, -0.0f, 0});
+  const Draws got = draw(logits, 3, {{.temperature = 0}, {.top_k = 1, .uniform = 0.9f}});
+  EXPECT_EQ(got.tokens, (std::vector<int32_t>{1, 1}));
+}
+
 TEST(SampleTokenCudaTest, RowsWithoutADistributionHaveNoToken) {
   const float nan = std::nanf("");
   const Tensor logits =
