@@ -76,6 +76,7 @@ Json summary_json(const Summary& s) {
                                {"low", e.interval.low},
                                {"high", e.interval.high},
                                {"interval", e.method}};
+  json["ties"] = s.tie_rule == TieRule::kAverage ? "average" : "first";
   json["std_across_runs"] = s.spread.std_across_runs;
   json["std_err_across_runs"] = s.spread.std_err;
   json["mean_sample_std"] = s.spread.mean_sample_std;

@@ -129,6 +129,7 @@ Summary summarize(const std::vector<EvalRecord>& records, const SummaryOptions& 
   summary.num_problems = static_cast<int64_t>(problems.size());
   summary.num_samples = static_cast<int64_t>(records.size());
   summary.n = static_cast<int64_t>(problems[0].size());
+  summary.tie_rule = options.tie_rule;
 
   std::vector<std::vector<double>> scores;
   Statistics statistics;

@@ -34,7 +34,8 @@ struct Summary {
   // Shares of the samples.
   double truncated = 0, no_answer = 0, unscorable = 0, language_mix = 0;
   int64_t num_unscorable = 0;
-  double mean_score = 0;  ///< of the scorable samples
+  double mean_score = 0;                 ///< of the scorable samples
+  TieRule tie_rule = TieRule::kAverage;  ///< of cons@k
   LengthStatistics response, thinking, answer;
   // Per response, of its thinking (of all of it if there is none).
   double reflections = 0, backtracks = 0;

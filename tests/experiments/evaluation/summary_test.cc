@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "experiments/evaluation/compare.h"
+#include "experiments/evaluation/results.h"
 #include "tests/experiments/evaluation/evaluation_records.h"
 
 namespace moerl::eval {
@@ -71,6 +72,13 @@ TEST(SummaryTest, ATieGoesToTheFirstIfAsked) {
   options.tie_rule = TieRule::kFirstSeen;
   EXPECT_EQ(values_of(summarize(records_of({{"good", "bad"}}), options)).at("cons@2"), 1);
   EXPECT_EQ(values_of(summarize(records_of({{"bad", "good"}}), options)).at("cons@2"), 0);
+  for (TieRule rule : {TieRule::kAverage, TieRule::kFirstSeen}) {
+    options.tie_rule = rule;
+    const std::string said = rule == TieRule::kAverage ? "average" : "first";
+    EXPECT_NE(results_json({}, {summarize(records_of({{"good", "bad"}}), options)})
+                  .find("\"ties\": \"" + said + "\""),
+              std::string::npos);
+  }
 }
 
 TEST(SummaryTest, UnscorableSamplesAreWrongAndCountedApart) {
