@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 
 #include <chrono>
+#include <cmath>
 #include <memory>
 #include <thread>
 
@@ -77,7 +78,18 @@ void report(benchmark::State& state, double tokens, double seconds, double flop_
 }
 
 double active_flop() { return 2.0 * static_cast<double>(peer_model().num_active_parameters()); }
-double weight_bytes() { return 2.0 * static_cast<double>(peer_model().num_parameters()); }
+
+/// Bytes of bf16 weights that a step of `rows` tokens reads: what is always active, and as many
+/// experts as `rows` independent, uniform choices of the top k hit on average.
+double weight_bytes(int64_t rows) {
+  const ModelConfig c = peer_model();
+  const auto experts = static_cast<double>(c.n_routed_experts);
+  const auto top_k = static_cast<double>(c.num_experts_per_tok);
+  const double hit = experts * (1 - std::pow(1 - top_k / experts, static_cast<double>(rows)));
+  const auto one_expert = static_cast<double>((c.num_hidden_layers - c.first_k_dense_replace) * 3 *
+                                              c.hidden_size * c.moe_intermediate_size);
+  return 2.0 * (static_cast<double>(c.num_active_parameters()) + (hit - top_k) * one_expert);
+}
 
 /// `batch` sequences of 128 prompt and 128 new tokens; the time of the new tokens alone.
 void decode(benchmark::State& state) {
@@ -101,7 +113,7 @@ void decode(benchmark::State& state) {
     const double seconds = seconds_since(start);
     state.SetIterationTime(seconds);
     report(state, static_cast<double>(batch * kNewTokens), seconds, active_flop(),
-           weight_bytes() / static_cast<double>(batch));
+           weight_bytes(batch) / static_cast<double>(batch));
   }
 }
 BENCHMARK(decode)->Arg(1)->Arg(8)->Arg(64)->Arg(256)->UseManualTime()->Iterations(2)->Unit(
