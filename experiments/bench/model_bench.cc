@@ -41,18 +41,29 @@ ModelConfig peer_model() {
   return c;
 }
 
-/// One context and one model for the whole program: 108 M parameters take a while to make.
+enum Form : int64_t { kExpanded, kAbsorbed };
+
+int all_threads() { return static_cast<int>(std::thread::hardware_concurrency()); }
+
+/// One context and one model of each form for the whole program: 108 M parameters take a while to
+/// make.
 struct Peer {
-  ExecContext ctx{static_cast<int>(std::thread::hardware_concurrency())};
-  Transformer model{peer_model(), DType::kBF16};
-  Peer() {
+  ExecContext ctx{all_threads()};
+  Transformer model;
+  explicit Peer(const ModelConfig& config) : model(config, DType::kBF16) {
     model.init_weights(1);
     model.enable_gradients();
     model.pack(ctx);
   }
-  static Peer& instance() {
-    static Peer peer;
-    return peer;
+  static Peer& instance(int64_t form) {
+    static std::unique_ptr<Peer> peers[2];
+    std::unique_ptr<Peer>& peer = peers[form];
+    if (!peer) {
+      ModelConfig config = peer_model();
+      config.mla_form = form == kAbsorbed ? "absorbed" : "expanded";
+      peer = std::make_unique<Peer>(config);
+    }
+    return *peer;
   }
 };
 
@@ -67,10 +78,10 @@ std::vector<int32_t> random_tokens(int64_t count, uint64_t stream) {
   return tokens;
 }
 
-void report(benchmark::State& state, double tokens, double seconds, double flop_per_token,
-            double bytes_per_token) {
+void report(benchmark::State& state, const ExecContext& ctx, double tokens, double seconds,
+            double flop_per_token, double bytes_per_token) {
   const Calibration now = calibrate();
-  const double threads = Peer::instance().ctx.num_threads();
+  const double threads = ctx.num_threads();
   const double rate = tokens / seconds;
   state.counters["tokens_per_s"] = rate;
   state.counters["fma_share"] = rate * flop_per_token / (now.fma_gflops * 1e9 * threads);
@@ -93,11 +104,12 @@ double weight_bytes(int64_t rows) {
 
 /// `batch` sequences of 128 prompt and 128 new tokens; the time of the new tokens alone.
 void decode(benchmark::State& state) {
-  Peer& peer = Peer::instance();
-  const int64_t batch = state.range(0);
+  Peer& peer = Peer::instance(state.range(0));
+  const int64_t batch = state.range(1);
+  ExecContext ctx(static_cast<int>(state.range(2)));
   Engine engine(peer.model,
                 {.num_kv_blocks = batch * 10, .max_num_seqs = batch, .max_batched_tokens = 2048},
-                peer.ctx);
+                ctx);
   for (auto _ : state) {
     GenerateRequest request;
     for (int64_t i = 0; i < batch; ++i)
@@ -112,12 +124,17 @@ void decode(benchmark::State& state) {
     while (!done) engine.step();
     const double seconds = seconds_since(start);
     state.SetIterationTime(seconds);
-    report(state, static_cast<double>(batch * kNewTokens), seconds, active_flop(),
+    report(state, ctx, static_cast<double>(batch * kNewTokens), seconds, active_flop(),
            weight_bytes(batch) / static_cast<double>(batch));
   }
 }
-BENCHMARK(decode)->Arg(1)->Arg(8)->Arg(64)->Arg(256)->UseManualTime()->Iterations(2)->Unit(
-    benchmark::kMillisecond);
+BENCHMARK(decode)
+    ->ArgNames({"absorbed", "batch", "threads"})
+    ->ArgsProduct({{kExpanded, kAbsorbed}, {1, 8, 64, 256}, {all_threads()}})
+    ->Args({kAbsorbed, 64, 1})
+    ->UseManualTime()
+    ->Iterations(2)
+    ->Unit(benchmark::kMillisecond);
 
 std::vector<TrainSequence> training_sequences() {
   std::vector<TrainSequence> sequences;
@@ -135,7 +152,7 @@ std::vector<const TrainSequence*> pointers(const std::vector<TrainSequence>& seq
 
 /// Log-probabilities of 4 sequences of 512 tokens: what prompt processing and scoring cost.
 void prefill(benchmark::State& state) {
-  Peer& peer = Peer::instance();
+  Peer& peer = Peer::instance(state.range(0));
   const std::vector<TrainSequence> sequences = training_sequences();
   KvCache cache(peer.model.config(), peer.model.dtype(),
                 SequencePass::num_blocks_needed(pointers(sequences)));
@@ -145,15 +162,21 @@ void prefill(benchmark::State& state) {
     benchmark::DoNotOptimize(pass.log_probs().data());
     const double seconds = seconds_since(start);
     state.SetIterationTime(seconds);
-    report(state, kTrainSequences * kTrainLength, seconds, active_flop(), 0);
+    report(state, peer.ctx, kTrainSequences * kTrainLength, seconds, active_flop(), 0);
   }
 }
-BENCHMARK(prefill)->UseManualTime()->Iterations(4)->Unit(benchmark::kMillisecond);
+BENCHMARK(prefill)
+    ->ArgName("absorbed")
+    ->Arg(kExpanded)
+    ->Arg(kAbsorbed)
+    ->UseManualTime()
+    ->Iterations(4)
+    ->Unit(benchmark::kMillisecond);
 
 /// Forward, backward, AdamW and repacking for 4 sequences of 512 tokens; 6 FLOP a parameter and
 /// token.
 void train_step(benchmark::State& state) {
-  Peer& peer = Peer::instance();
+  Peer& peer = Peer::instance(state.range(0));
   const std::vector<TrainSequence> sequences = training_sequences();
   KvCache cache(peer.model.config(), peer.model.dtype(),
                 SequencePass::num_blocks_needed(pointers(sequences)));
@@ -168,10 +191,16 @@ void train_step(benchmark::State& state) {
     peer.model.pack(peer.ctx);
     const double seconds = seconds_since(start);
     state.SetIterationTime(seconds);
-    report(state, kTrainSequences * kTrainLength, seconds, 3 * active_flop(), 0);
+    report(state, peer.ctx, kTrainSequences * kTrainLength, seconds, 3 * active_flop(), 0);
   }
 }
-BENCHMARK(train_step)->UseManualTime()->Iterations(3)->Unit(benchmark::kMillisecond);
+BENCHMARK(train_step)
+    ->ArgName("absorbed")
+    ->Arg(kExpanded)
+    ->Arg(kAbsorbed)
+    ->UseManualTime()
+    ->Iterations(3)
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace moerl::bench

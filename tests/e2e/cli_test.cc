@@ -62,7 +62,7 @@ TEST(Cli, EveryCommandExplainsItsArguments) {
 TEST(Cli, BenchRunsTheBenchesOfTheModelAndOfItsOperations) {
   const Outcome outcome = run_moerl({"bench", "--", "--benchmark_list_tests"});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  expect_parts(outcome.out, {"decode/64", "prefill", "train_step", "linear"});
+  expect_parts(outcome.out, {"decode/absorbed:1/batch:64", "prefill", "train_step", "linear"});
 }
 
 TEST(Cli, ArgumentsThatDoNotExistAreRefused) {
