@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
       "updates the policy; the sampler and the trainer are one forward pass, bit for bit.\n",
       "moerl"};
   app.require_subcommand(1);
+  app.set_version_flag("--version", "moerl " MOERL_VERSION);
   app.get_formatter()->column_width(34);
   app.footer(
       "Start here:  moerl train experiments/configs/countdown.yaml\n"

@@ -8,6 +8,10 @@
 
 namespace moerl::reward {
 
+/// Of all built-in verifiers: raised with every change after which one of them may judge an answer
+/// otherwise. Kept with scores, so that figures of different verdicts are not taken for the same.
+inline constexpr int kVerdictsVersion = 1;
+
 /// The verifiers of a process by name. Filled first, then only read: reading is thread safe.
 class VerifierRegistry {
  public:

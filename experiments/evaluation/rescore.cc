@@ -23,6 +23,7 @@ std::map<std::string, SuiteSettings> change_settings(const RescoreRequest& reque
     } else if (!request.verifier.empty()) {
       s.options.clear();
     }
+    s.verifier_version = reward::kVerdictsVersion;
     changed[s.suite] = s;
   }
   if (changed.empty())

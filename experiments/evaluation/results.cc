@@ -19,6 +19,7 @@ Json to_json(const SuiteSettings& s) {
           {"prompt", s.prompt},
           {"system", s.system},
           {"verifier", s.verifier},
+          {"verifier_version", s.verifier_version},
           {"options", s.options},
           {"n", s.n},
           {"temperature", s.temperature},
@@ -50,6 +51,7 @@ SuiteSettings suite_from_json(const Json& json) {
   json.at("prompt").get_to(s.prompt);
   json.at("system").get_to(s.system);
   json.at("verifier").get_to(s.verifier);
+  json.at("verifier_version").get_to(s.verifier_version);
   s.options = json.at("options").get<reward::Options>();
   json.at("n").get_to(s.n);
   json.at("temperature").get_to(s.temperature);

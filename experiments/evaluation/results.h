@@ -13,6 +13,7 @@ namespace moerl::eval {
 /// What an evaluation was asked for; the content of eval.json.
 struct SuiteSettings {
   std::string suite, description, data_sha256, prompt, system, verifier;
+  int verifier_version = reward::kVerdictsVersion;  ///< that of the verdicts in the records
   reward::Options options;
   int64_t n = 1, limit = 0, num_problems = 0;
   double temperature = 1, top_p = 1;

@@ -59,6 +59,12 @@ TEST(Cli, EveryCommandExplainsItsArguments) {
   }
 }
 
+TEST(Cli, SaysItsVersion) {
+  const Outcome outcome = run_moerl({"--version"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_TRUE(outcome.out.starts_with("moerl ")) << outcome.out;
+}
+
 TEST(Cli, BenchRunsTheBenchesOfTheModelAndOfItsOperations) {
   const Outcome outcome = run_moerl({"bench", "--", "--benchmark_list_tests"});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;

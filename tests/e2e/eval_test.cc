@@ -3,6 +3,7 @@
 
 #include <fstream>
 
+#include "common/file.h"
 #include "common/rng.h"
 #include "tests/testing/moerl_servers.h"
 
@@ -165,6 +166,20 @@ TEST_F(Eval, ComparesRescoresAndExports) {
   EXPECT_NE(samples("other"), samples("tuned"));
   EXPECT_EQ(rescore("other", {}).exit_code, 1) << "an evaluation was overwritten";
   EXPECT_EQ(rescore("bad", {"--verifier", "oracle"}).exit_code, 1);
+
+  // Verdicts of another version of the verifiers: not continued, but judged anew.
+  const std::filesystem::path file = *directory_ / "tuned/eval.json";
+  const std::string settings = file_bytes(file);
+  json earlier = json::parse(settings);
+  earlier.at("suites").at(0).at("verifier_version") = 0;
+  write_file_atomic(file, earlier.dump());
+  const Outcome continued = run_moerl(arguments("tuned", {"--n", "4"}));
+  EXPECT_EQ(continued.exit_code, 1);
+  EXPECT_NE(continued.err.find("suites.0.verifier_version was 0"), std::string::npos)
+      << continued.err;
+  EXPECT_EQ(rescore("anew", {}).exit_code, 0);
+  EXPECT_EQ(file_bytes(*directory_ / "anew/eval.json"), settings);
+  write_file_atomic(file, settings);
 
   for (const char* format : {"lm-eval", "lighteval", "inspect"}) {
     const Outcome exported =
