@@ -48,7 +48,7 @@ PolicyLossSums policy_loss(const PolicyLossConfig& config, const PolicyLossInput
                                 input.advantages[t],
                                 input.weights[t]};
     const PolicyLossTerms terms = policy_loss_terms(config, token);
-    add(terms.sums, sums);
+    sums.add(terms.sums);
     dlog_probs[t] = terms.dlog_prob;
     if (!dentropy.empty()) dentropy[t] = terms.dentropy;
   }

@@ -43,6 +43,17 @@ struct PolicyLossSums {
   double clipped = 0,
          clipped_lower = 0;  ///< tokens whose gradient the clip / the dual clip removed
   double tokens = 0;         ///< tokens with a weight other than 0
+
+  constexpr void add(const PolicyLossSums& part) {
+    loss += part.loss;
+    policy += part.policy;
+    kl += part.kl;
+    entropy += part.entropy;
+    ppo_kl += part.ppo_kl;
+    clipped += part.clipped;
+    clipped_lower += part.clipped_lower;
+    tokens += part.tokens;
+  }
 };
 
 /// Arithmetic in fp64, each gradient rounded once; the same bits on every machine.

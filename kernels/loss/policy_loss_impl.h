@@ -133,17 +133,6 @@ constexpr PolicyLossTerms policy_loss_terms(const PolicyLossConfig& config,
   return terms;
 }
 
-constexpr void add(const PolicyLossSums& from, PolicyLossSums& to) {
-  to.loss += from.loss;
-  to.policy += from.policy;
-  to.kl += from.kl;
-  to.entropy += from.entropy;
-  to.ppo_kl += from.ppo_kl;
-  to.clipped += from.clipped;
-  to.clipped_lower += from.clipped_lower;
-  to.tokens += from.tokens;
-}
-
 /// policy_loss on the device; all pointers are the device's.
 struct PolicyLossCudaArgs {
   PolicyLossConfig config;

@@ -34,17 +34,6 @@ double max_violation(const RoutingCounts& counts) {
   return worst;
 }
 
-void add(kernels::PolicyLossSums& total, const kernels::PolicyLossSums& part) {
-  total.loss += part.loss;
-  total.policy += part.policy;
-  total.kl += part.kl;
-  total.entropy += part.entropy;
-  total.ppo_kl += part.ppo_kl;
-  total.clipped += part.clipped;
-  total.clipped_lower += part.clipped_lower;
-  total.tokens += part.tokens;
-}
-
 std::vector<const TrainSequence*> sequences_of(std::span<const GrpoSample* const> samples) {
   std::vector<const TrainSequence*> sequences;
   for (const GrpoSample* sample : samples) sequences.push_back(&sample->sequence);
@@ -221,7 +210,7 @@ void GrpoTrainer::run_micro_batch(std::span<const GrpoSample* const> samples,
   if (!std::isfinite(loss.loss))
     throw NumericalError(
         concat("the policy loss is ", loss.loss, " at optimizer step ", optimizer_.num_steps()));
-  add(sums.loss, loss);
+  sums.loss.add(loss);
   sums.balance_loss += pass.balance_loss();
   sums.routing.add(pass.routing());
   pass.backward(ctx_, policy_, dlog_probs, dentropy);
