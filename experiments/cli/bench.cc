@@ -20,8 +20,7 @@ void add_bench(CLI::App& app) {
     const std::filesystem::path program =
         std::filesystem::read_symlink("/proc/self/exe").parent_path() / "moerl_bench";
     if (!std::filesystem::exists(program))
-      throw IoError(concat(program.string(),
-                           " is missing; build it: cmake --build BUILD --target moerl_bench"));
+      throw IoError(concat(program.string(), " is missing; ./moerl bench builds it"));
     std::vector<char*> argv = {const_cast<char*>(program.c_str())};
     for (std::string& argument : *arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
