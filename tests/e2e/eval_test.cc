@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <regex>
 
 #include "common/file.h"
 #include "common/rng.h"
@@ -224,6 +225,29 @@ TEST_F(Eval, RowsOfAUsersOwnAreEvaluatedWithTheVerifierThatIsNamed) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(results("own").at("results").at(0).at("num_samples"), 2);
   EXPECT_EQ(results("own").at("config").at("suites").at(0).at("verifier"), "exact_match");
+}
+
+TEST_F(Eval, APromptMayHaveAsManyTokensAsLeaveRoomForOne) {
+  const auto evaluate_prompt = [&](const std::string& output, int64_t length) {
+    const json row = {{"data_source", "x"},
+                      {"id", "long"},
+                      {"prompt", std::string(static_cast<size_t>(length), '@')},
+                      {"reward_model", {{"ground_truth", "3"}}}};
+    std::ofstream(*directory_ / "long.jsonl") << row.dump() << "\n";
+    return run_moerl({"eval", *directory_ / "run", "--suite", *directory_ / "long.jsonl",
+                      "--verifier", "exact_match", "--n", "1", "--output", *directory_ / output});
+  };
+  const Outcome outcome = evaluate_prompt("long", 5000);
+  EXPECT_EQ(outcome.exit_code, 1);
+  std::smatch said;
+  const std::regex words("the prompt of problem \\S+ has (\\d+) tokens, .* at most (\\d+)");
+  ASSERT_TRUE(std::regex_search(outcome.err, said, words)) << outcome.err;
+  const int64_t has = std::stoll(said[1]), most = std::stoll(said[2]);
+  ASSERT_GE(has, 5000) << "a token holds more than one character";
+  EXPECT_EQ(evaluate_prompt("longest", 5000 - (has - most)).exit_code, 0);
+  EXPECT_EQ(results("longest").at("results").at(0).at("num_samples"), 1);
+  const std::string error = evaluate_prompt("too-long", 5001 - (has - most)).err;
+  EXPECT_TRUE(std::regex_search(error, words)) << error;
 }
 
 }  // namespace
