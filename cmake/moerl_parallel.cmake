@@ -1,0 +1,47 @@
+# libmoerl_mpi.so and libmoerl_nccl.so: the communicators of policy/parallel, each linked with its
+# library and loaded by the program only when a run asks for it. Without MPI or NCCL on this machine
+# it is left out. Not with sanitizers: MPI and its drivers would be reported, not our code.
+function(moerl_communicator name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  add_library(moerl_${name} MODULE ${PROJECT_SOURCE_DIR}/policy/parallel/${name}/${name}_communicator.cc)
+  target_include_directories(moerl_${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(moerl_${name} PRIVATE moerl_options ${ARG_DEPS})
+  add_dependencies(moerl_policy moerl_${name})
+endfunction()
+
+set(MOERL_WITH_MPI OFF)
+if(NOT MOERL_SANITIZE AND NOT MOERL_FUZZ)
+  find_package(MPI COMPONENTS CXX)
+  if(MPI_FOUND)
+    set(MOERL_WITH_MPI ON)
+    moerl_communicator(mpi DEPS MPI::MPI_CXX)
+  endif()
+  if(MOERL_WITH_NVCC)
+    find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+    find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib)
+    if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+      moerl_communicator(nccl DEPS CUDA::cudart ${NCCL_LIBRARY})
+      target_include_directories(moerl_nccl SYSTEM PRIVATE ${NCCL_INCLUDE_DIR})
+    endif()
+  endif()
+endif()
+
+# moerl_mpi_test(NAME): tests/policy/parallel/NAME.cc as a program, run by mpirun with 2, 3 and 4
+# ranks. Skipped, and said so, where there is no MPI.
+function(moerl_mpi_test name)
+  if(MOERL_WITH_MPI)
+    add_executable(moerl_${name} ${PROJECT_SOURCE_DIR}/tests/policy/parallel/${name}.cc)
+    target_include_directories(moerl_${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/test_paths)
+    target_link_libraries(moerl_${name} PRIVATE moerl_options moerl_policy GTest::gtest)
+  endif()
+  foreach(ranks 2 3 4)
+    set(test Mpi.${name}_${ranks}_ranks)
+    if(MOERL_WITH_MPI)
+      add_test(NAME ${test} COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --allow-run-as-root
+                                    $<TARGET_FILE:moerl_${name}>)
+    else()
+      add_test(NAME ${test} COMMAND sh -c "echo 'skipped: no MPI here (Debian: libopenmpi-dev openmpi-bin)'; exit 77")
+    endif()
+    set_tests_properties(${test} PROPERTIES LABELS policy TIMEOUT 120 SKIP_RETURN_CODE 77)
+  endforeach()
+endfunction()

@@ -1,0 +1,45 @@
+#pragma once
+#include <cstddef>
+#include <span>
+#include <stdexcept>
+
+namespace moerl {
+
+/// Another rank is lost or late; the text names it.
+class CommunicationError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// The processes ("ranks") that compute one run together, and the one thing they do with each
+/// other: everybody sends something to everybody. collectives.h builds the rest on it, so that the
+/// order of every sum is written once and not left to a library.
+///
+/// Every rank makes the same calls in the same order, one thread of it at a time.
+class Communicator {
+ public:
+  Communicator() = default;
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  /// This process, in [0, size()).
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  /// Sends send[r] to every rank r, and fills recv[r] with what rank r sends here; the own part is
+  /// copied. Returns when all of it has arrived.
+  /// @param send, recv  size() spans each, in any memory that does not overlap: main memory for
+  ///   MPI, the device's for NCCL. recv[r] is as long as what rank r sends; both may be empty.
+  /// @throws CommunicationError naming the ranks that did not answer in time.
+  virtual void all_to_all_v(std::span<const std::span<const std::byte>> send,
+                            std::span<const std::span<std::byte>> recv) = 0;
+
+  /// Ends all ranks at once, where the launcher can: after an error on this one, which nobody else
+  /// has to wait out. May return.
+  virtual void abort() = 0;
+};
+
+/// The communicator of a run in one process.
+Communicator& single_process();
+
+}  // namespace moerl

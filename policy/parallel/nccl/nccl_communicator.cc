@@ -1,0 +1,106 @@
+// The only file that knows NCCL; a shared library of its own, libmoerl_nccl.so.
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+#include <sched.h>
+
+#include <chrono>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "common/check.h"
+#include "policy/parallel/communicator.h"
+
+namespace moerl {
+namespace {
+
+void check_cuda(cudaError_t code, const char* call) {
+  if (code != cudaSuccess) throw CommunicationError(concat(call, ": ", cudaGetErrorString(code)));
+}
+void check_nccl(ncclResult_t code, const char* call) {
+  if (code != ncclSuccess) throw CommunicationError(concat(call, ": ", ncclGetErrorString(code)));
+}
+
+class NcclCommunicator final : public Communicator {
+ public:
+  NcclCommunicator(Communicator& host, int device, double timeout_s)
+      : timeout_s_(timeout_s), rank_(host.rank()), size_(host.size()) {
+    check_cuda(cudaSetDevice(device), "cudaSetDevice");
+    check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    ncclUniqueId id{};
+    if (rank_ == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
+    share(host, id);
+    check_nccl(ncclCommInitRank(&comm_, size_, id, rank_), "ncclCommInitRank");
+  }
+  ~NcclCommunicator() override {
+    ncclCommDestroy(comm_);
+    cudaStreamDestroy(stream_);
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  void all_to_all_v(std::span<const std::span<const std::byte>> send,
+                    std::span<const std::span<std::byte>> recv) override {
+    const auto n = static_cast<size_t>(size_);
+    check(send.size() == n && recv.size() == n, "all_to_all_v: ", send.size(), " parts to send, ",
+          recv.size(), " to receive, expected ", n);
+    // What this exchange reads was written on other streams.
+    check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    check_nccl(ncclGroupStart(), "ncclGroupStart");
+    for (int r = 0; r < size_; ++r) {
+      const auto [from, to] = std::pair(send[static_cast<size_t>(r)], recv[static_cast<size_t>(r)]);
+      if (!from.empty())
+        check_nccl(ncclSend(from.data(), from.size(), ncclUint8, r, comm_, stream_), "ncclSend");
+      if (!to.empty())
+        check_nccl(ncclRecv(to.data(), to.size(), ncclUint8, r, comm_, stream_), "ncclRecv");
+    }
+    check_nccl(ncclGroupEnd(), "ncclGroupEnd");
+    wait();
+  }
+
+  void abort() override { ncclCommAbort(comm_); }
+
+ private:
+  /// Rank 0's id, on every rank.
+  static void share(Communicator& host, ncclUniqueId& id) {
+    const auto n = static_cast<size_t>(host.size());
+    ncclUniqueId received{};
+    std::vector<std::span<const std::byte>> send(n);
+    std::vector<std::span<std::byte>> recv(n);
+    if (host.rank() == 0) std::fill(send.begin(), send.end(), std::as_bytes(std::span(&id, 1)));
+    recv[0] = std::as_writable_bytes(std::span(&received, 1));
+    host.all_to_all_v(send, recv);
+    id = received;
+  }
+
+  /// NCCL's own wait does not end when a rank is lost.
+  void wait() const {
+    const auto begin = std::chrono::steady_clock::now();
+    for (cudaError_t state; (state = cudaStreamQuery(stream_)) != cudaSuccess;) {
+      if (state != cudaErrorNotReady) check_cuda(state, "cudaStreamQuery");
+      ncclResult_t error = ncclSuccess;
+      check_nccl(ncclCommGetAsyncError(comm_, &error), "ncclCommGetAsyncError");
+      check_nccl(error, "NCCL");
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+      if (waited.count() > timeout_s_)
+        throw CommunicationError(concat("rank ", rank_, " of ", size_, " waited ", timeout_s_,
+                                        " s in vain for the other ranks"));
+      ::sched_yield();
+    }
+  }
+
+  double timeout_s_;
+  int rank_, size_;
+  cudaStream_t stream_ = nullptr;
+  ncclComm_t comm_ = nullptr;
+};
+
+}  // namespace
+}  // namespace moerl
+
+/// @param host  over the same ranks; introduces them to each other.
+extern "C" moerl::Communicator* moerl_open_nccl(moerl::Communicator* host, int device,
+                                                double timeout_s) {
+  return new moerl::NcclCommunicator(*host, device, timeout_s);
+}
