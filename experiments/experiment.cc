@@ -3,11 +3,13 @@
 #include <chrono>
 
 #include "common/check.h"
+#include "common/rng.h"
 #include "experiments/evaluation/evaluator.h"
 #include "experiments/report.h"
 #include "experiments/reward_settings.h"
 #include "experiments/stages/grpo_metrics.h"
 #include "experiments/stages/stage.h"
+#include "policy/parallel/collectives.h"
 #include "policy/weights_io.h"
 
 namespace moerl {
@@ -23,6 +25,14 @@ TaskData load_checked_task(const Recipe& recipe) {
   return task;
 }
 
+/// @throws ConfigError unless all ranks have the same.
+void check_agreement(Communicator& comm, const std::string& what, uint64_t hash) {
+  const std::vector<std::vector<uint64_t>> hashes = all_gather(comm, std::vector{hash});
+  for (size_t r = 0; r < hashes.size(); ++r)
+    if (hashes[r][0] != hashes[0][0])
+      throw ConfigError(concat("rank ", r, " has another ", what, " than rank 0"));
+}
+
 }  // namespace
 
 int64_t num_stage_steps(const StageConfig& stage, const TaskData& task) {
@@ -32,31 +42,49 @@ int64_t num_stage_steps(const StageConfig& stage, const TaskData& task) {
 }
 
 Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int num_threads,
-                       Isa isa, Progress& progress)
-    : recipe_(std::move(recipe)),
+                       Isa isa, Progress& progress, Communicator& comm)
+    : comm_(comm),
+      recipe_(std::move(recipe)),
       task_(load_checked_task(recipe_)),
       tokenizer_(load_tokenizer(recipe_, task_, load_model_config(recipe_))),
       progress_(progress),
-      ctx_(num_threads, isa),
-      directory_(run_path, recipe_.to_yaml(), recipe_.trainer.resume_mode) {
+      ctx_(num_threads, isa) {
+  check_agreement(comm_, "recipe", hash64(recipe_.to_yaml()));
+  if (is_main())
+    directory_ =
+        std::make_unique<RunDirectory>(run_path, recipe_.to_yaml(), recipe_.trainer.resume_mode);
   policy_ = make_policy(recipe_, tokenizer_.tokenizer);
   policy_->enable_gradients();
-  optimizer_ = std::make_unique<AdamW>(policy_->parameters(), OptimConfig{});
-  if (const auto checkpoint = directory_.newest_checkpoint()) {
-    resume_from(*checkpoint);
-  } else {
-    load_weights_of_recipe();
-  }
+  optimizer_ = std::make_unique<AdamW>(policy_->parameters(), OptimConfig{},
+                                       DataParallel(comm_, recipe_.parallel.data_parallel_size));
+  start_from_checkpoint_or_recipe();
   policy_->pack(ctx_);
+  peers_ = std::make_unique<SamplingPeers>(comm_, recipe_, ctx_, *policy_);
+  if (is_main()) open_outputs();
+}
+
+void Experiment::start_from_checkpoint_or_recipe() {
+  std::string checkpoint;
+  if (is_main()) checkpoint = directory_->newest_checkpoint().value_or("").string();
+  checkpoint = broadcast(comm_, checkpoint);
+  if (checkpoint.empty()) {
+    load_weights_of_recipe();
+  } else {
+    resume_from(checkpoint);
+  }
+  if (comm_.size() > 1) check_agreement(comm_, "weights", weights_hash(*policy_));
+}
+
+void Experiment::open_outputs() {
   // Step 0 is the evaluation before training; it is logged anew unless a checkpoint lies behind it.
   const int64_t logged_until = resumed_ ? state_.global_step : -1;
-  metrics_ = std::make_unique<MetricsLog>(directory_.path(), logged_until);
+  metrics_ = std::make_unique<MetricsLog>(directory_->path(), logged_until);
   if (recipe_.trainer.log_samples)
-    samples_ = std::make_unique<SampleStore>(directory_.path() / "samples.sqlite", logged_until);
+    samples_ = std::make_unique<SampleStore>(directory_->path() / "samples.sqlite", logged_until);
   const std::shared_ptr<reward::VerifierRegistry> verifiers =
       make_registry(recipe_.reward.plugins, recipe_.directory);
   check_rewards(recipe_, task_, *verifiers);
-  fleet_ = std::make_unique<Fleet>(recipe_, ctx_, *policy_, verifiers);
+  fleet_ = std::make_unique<Fleet>(recipe_, ctx_, *policy_, verifiers, peers_->addresses());
   generator_ = std::make_unique<Generator>(
       fleet_->workers(), fleet_->rewards(), tokenizer_.tokenizer,
       make_reward_plan(recipe_.reward, task_.verifier),
@@ -94,16 +122,16 @@ std::vector<int32_t> Experiment::encode_prompt(const PromptRow& row) const {
   return tokenizer_.tokenizer.encode(row.prompt);
 }
 
-Generator& Experiment::generator() {
-  fleet_->publish(*policy_, state_.policy_version);
-  return *generator_;
+void Experiment::publish() {
+  peers_->publish(state_.policy_version);
+  if (is_main()) fleet_->publish(*policy_, state_.policy_version);
 }
 
 void Experiment::run() {
   if (!resumed_ && recipe_.val.before_train) {
     StepMetrics before{.step = 0, .stage = "initial", .values = {}};
     evaluate(before.stage, before.values);
-    metrics_->add(before);
+    if (is_main()) metrics_->add(before);
   }
   while (state_.stage < static_cast<int64_t>(recipe_.stages.size())) {
     const StageConfig& stage = recipe_.stages[static_cast<size_t>(state_.stage)];
@@ -120,9 +148,10 @@ void Experiment::run() {
     resumed_reference_.clear();
     state_ = start_of_next_stage();
   }
-  write_report(directory_.path(), recipe_, metrics_->history(), samples_.get());
+  if (!is_main()) return;
+  write_report(directory_->path(), recipe_, metrics_->history(), samples_.get());
   progress_.note(results_table(recipe_, metrics_->history()));
-  progress_.note(concat("run directory: ", directory_.path().string(),
+  progress_.note(concat("run directory: ", directory_->path().string(),
                         " (report.html, metrics.jsonl, ",
                         "tensorboard/, samples.sqlite, checkpoints/)"));
 }
@@ -138,11 +167,13 @@ void Experiment::finish_step(const StageConfig& stage, std::map<std::string, dou
   };
   progress_.step_done(state_.stage_step, numbers);
   if (is_due(stage.test_freq.value_or(recipe_.trainer.test_freq))) evaluate(stage.name, metrics);
-  metrics_->add({.step = state_.global_step, .stage = stage.name, .values = std::move(metrics)});
+  if (is_main())
+    metrics_->add({.step = state_.global_step, .stage = stage.name, .values = std::move(metrics)});
   if (!is_due(stage.save_freq.value_or(recipe_.trainer.save_freq))) return;
-  directory_.save_checkpoint(ctx_, last ? start_of_next_stage() : state_, *policy_, *optimizer_,
-                             last ? nullptr : reference, tokenizer_.json,
-                             recipe_.trainer.max_ckpt_to_keep);
+  if (!is_main()) return optimizer_->save({});
+  directory_->save_checkpoint(ctx_, last ? start_of_next_stage() : state_, *policy_, *optimizer_,
+                              last ? nullptr : reference, tokenizer_.json,
+                              recipe_.trainer.max_ckpt_to_keep);
 }
 
 RunState Experiment::start_of_next_stage() const {
@@ -153,11 +184,13 @@ RunState Experiment::start_of_next_stage() const {
 
 void Experiment::evaluate(const std::string& stage, std::map<std::string, double>& metrics) {
   if (task_.val.empty()) return;
+  publish();
+  if (!is_main()) return;
   const auto start = std::chrono::steady_clock::now();
   const eval::EvalPlan plan = eval::validation_plan(recipe_, task_, tokenizer_.stop_token_ids);
   std::vector<eval::EvalRecord> evaluated;
   const std::vector<ScoredGroup> groups = eval::evaluate(
-      generator(), tokenizer_.tokenizer, plan, state_.policy_version,
+      *generator_, tokenizer_.tokenizer, plan, state_.policy_version,
       {.is_done = nullptr,
        .on_record = [&](const eval::EvalRecord& record) { evaluated.push_back(record); },
        .on_progress =

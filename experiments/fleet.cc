@@ -21,6 +21,11 @@ namespace {
 
 int milliseconds(double seconds) { return static_cast<int>(seconds * 1000); }
 
+rpc::KeepAlive keep_alive(const RolloutSettings& settings) {
+  return {.period_ms = milliseconds(settings.keepalive_s),
+          .timeout_ms = milliseconds(settings.keepalive_s / 2)};
+}
+
 /// The reward service of a run that names no address.
 struct EmbeddedReward {
   EmbeddedReward(const RewardSettings& settings,
@@ -86,10 +91,9 @@ struct Fleet::Embedded {
 
 /// A worker in another process.
 struct Fleet::Remote {
-  Remote(const std::string& address, double keepalive_s)
+  Remote(const std::string& address, const rpc::KeepAlive& keep_alive)
       : name("rollout worker " + address),
-        channel(rpc::connect(address, {.period_ms = milliseconds(keepalive_s),
-                                       .timeout_ms = milliseconds(keepalive_s / 2)})),
+        channel(rpc::connect(address, keep_alive)),
         rollout(channel, name),
         weights(channel, name) {}
   std::string name;
@@ -107,7 +111,8 @@ EngineConfig engine_config(const RolloutSettings& settings) {
 }
 
 Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,
-             std::shared_ptr<const reward::VerifierRegistry> verifiers)
+             std::shared_ptr<const reward::VerifierRegistry> verifiers,
+             const std::vector<std::string>& peers)
     : embedded_(std::make_unique<Embedded>()), timeout_s_(recipe.rollout.timeout_s) {
   WorkerPoolConfig pool_config;
   pool_config.call_timeout_s = timeout_s_;
@@ -115,7 +120,7 @@ Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,
   std::vector<WorkerPool::Worker> workers;
   for (const std::string& address : recipe.rollout.addresses) {
     const Remote& remote =
-        *remotes_.emplace_back(std::make_unique<Remote>(address, recipe.rollout.keepalive_s));
+        *remotes_.emplace_back(std::make_unique<Remote>(address, keep_alive(recipe.rollout)));
     workers.push_back({remote.channel, remote.name});
   }
   if (workers.empty()) {
@@ -127,6 +132,9 @@ Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,
           {embedded_->workers.back()->in_process_channel(), concat("embedded rollout worker ", i)});
     }
   }
+  for (size_t i = 0; i < peers.size(); ++i)
+    workers.push_back({rpc::connect(peers[i], keep_alive(recipe.rollout)),
+                       concat("rank ", i + 1, " at ", peers[i])});
   workers_ = std::make_unique<WorkerPool>(workers, pool_config);
   const std::string family = Engine::numeric_family(policy);
   if (workers_->numeric_family() != family)

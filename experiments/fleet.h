@@ -14,13 +14,15 @@ namespace moerl {
 EngineConfig engine_config(const RolloutSettings& settings);
 
 /// The rollout workers and reward servers of a run: embedded ones, which share the trainer's
-/// process and weights, or remote ones at the addresses of the recipe. Both are spoken to over
-/// gRPC.
+/// process and weights (and those of the other ranks of a parallel run, which share theirs), or
+/// remote ones at the addresses of the recipe. Both are spoken to over gRPC.
 class Fleet {
  public:
   /// @param verifiers  of the embedded reward service.
+  /// @param peers  addresses of workers that have the policy's weights already: the other ranks.
   Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,
-        std::shared_ptr<const reward::VerifierRegistry> verifiers);
+        std::shared_ptr<const reward::VerifierRegistry> verifiers,
+        const std::vector<std::string>& peers = {});
   ~Fleet();
 
   WorkerPool& workers() { return *workers_; }

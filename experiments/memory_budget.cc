@@ -53,7 +53,8 @@ std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskD
   for (const StageConfig& stage : recipe.stages)
     text += concat("stage     ", stage.name, ": ", stage.type, ", ", num_stage_steps(stage, task),
                    " steps\n");
-  text += "memory\n";
+  const int64_t ranks = recipe.parallel.data_parallel_size;
+  text += ranks == 1 ? "memory\n" : concat("memory of each of ", ranks, " ranks\n");
   for (const auto& [name, bytes] : {std::pair{"weights (fp32 masters)", budget.masters},
                                     {"gradients", budget.gradients},
                                     {"optimizer", budget.optimizer},
@@ -85,8 +86,10 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
   const DType dtype = parse_dtype(recipe.model.dtype);
   const int64_t parameters = model.num_parameters();
   MemoryBudget budget;
+  const int64_t ranks = recipe.parallel.data_parallel_size;
   budget.masters = budget.gradients = parameters * 4;
-  budget.optimizer = parameters * 8;
+  if (ranks > 1) budget.gradients += parameters * 4 / ranks;
+  budget.optimizer = parameters * 8 / ranks;
   budget.working_weights = parameters * 2 * dtype_size(dtype);
   if (recipe.rollout.addresses.empty())
     budget.kv_cache =
@@ -125,6 +128,16 @@ CheckedRecipe check_recipe(const Recipe& recipe) {
     if (stage.type == "sft" && task.demonstrations.empty())
       checked.problems.push_back(
           concat("stage ", stage.name, " needs demonstrations and the task has none"));
+  for (const StageConfig& stage : recipe.stages) {
+    const int64_t groups = stage.actor.ppo_mini_batch_size > 0 ? stage.actor.ppo_mini_batch_size
+                                                               : stage.train_batch_size;
+    const int64_t sequences =
+        stage.type == "sft" ? stage.sft.train_batch_size : groups * stage.rollout.n;
+    if (sequences < recipe.parallel.data_parallel_size)
+      checked.problems.push_back(concat("stage ", stage.name, ": an update has ", sequences,
+                                        " sequences, fewer than parallel.data_parallel_size = ",
+                                        recipe.parallel.data_parallel_size));
+  }
   if (!model) return checked;
 
   attempt([&] {

@@ -7,13 +7,15 @@
 
 namespace moerl {
 
-/// Bytes that a run needs at its peak, by what they hold.
+/// Bytes that a run needs at its peak, by what they hold; over several ranks, one of as many as the
+/// run has shards.
 struct MemoryBudget {
-  int64_t masters = 0, gradients = 0, optimizer = 0;  ///< fp32 each; two moments
-  int64_t working_weights = 0;                        ///< packed images, forward and backward
-  int64_t reference = 0;                              ///< policy of the KL loss
-  int64_t kv_cache = 0;                               ///< of all embedded engines
-  int64_t activations = 0;                            ///< of the largest micro-batch, estimated
+  int64_t masters = 0, gradients = 0;  ///< fp32 each; gradients with the sums over shards
+  int64_t optimizer = 0;               ///< two moments, fp32
+  int64_t working_weights = 0;         ///< packed images, forward and backward
+  int64_t reference = 0;               ///< policy of the KL loss
+  int64_t kv_cache = 0;                ///< of all embedded engines
+  int64_t activations = 0;             ///< of the largest micro-batch, estimated
   int64_t total() const {
     return masters + gradients + optimizer + working_weights + reference + kv_cache + activations;
   }

@@ -68,6 +68,7 @@ void Progress::step_done(int64_t step, const std::string& numbers) {
     drawn_ = {};
     return update("");
   }
+  if (silent_) return;
   const std::string left = time_left(step_ - first_step_);
   std::fprintf(stderr, "%s %ld/%ld %s%s%s\n", stage_.c_str(), static_cast<long>(step_),
                static_cast<long>(total_steps_), numbers.c_str(), left.empty() ? "" : " · ",
@@ -75,6 +76,7 @@ void Progress::step_done(int64_t step, const std::string& numbers) {
 }
 
 void Progress::note(const std::string& text) {
+  if (silent_) return;
   clear_line();
   std::fprintf(stderr, "%s\n", text.c_str());
 }

@@ -10,7 +10,9 @@ namespace moerl {
 class Progress {
  public:
   /// @param to_terminal  redraw in place; chosen by the caller (isatty).
-  explicit Progress(bool to_terminal) : to_terminal_(to_terminal) {}
+  /// @param silent  show nothing: another rank of the run speaks for all.
+  explicit Progress(bool to_terminal, bool silent = false)
+      : to_terminal_(to_terminal && !silent), silent_(silent) {}
   ~Progress();
 
   void begin_stage(const std::string& stage, int64_t first_step, int64_t total_steps);
@@ -26,6 +28,7 @@ class Progress {
   std::string time_left(int64_t steps_done) const;
 
   bool to_terminal_;
+  bool silent_;
   bool line_open_ = false;
   std::string stage_, numbers_;
   int64_t first_step_ = 0, total_steps_ = 0, step_ = 0;

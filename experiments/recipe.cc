@@ -136,6 +136,11 @@ static void visit_fields(FieldVisitor& v, TrainerSettings& c) {
   v.field("log_samples", c.log_samples);
 }
 
+static void visit_fields(FieldVisitor& v, ParallelSettings& c) {
+  v.field("data_parallel_size", c.data_parallel_size, kAtLeastOne);
+  v.field("timeout_s", c.timeout_s, kPositive);
+}
+
 void visit_fields(FieldVisitor& v, Recipe& c) {
   v.field("name", c.name);
   v.field("seed", c.seed, kNotNegative);
@@ -146,6 +151,7 @@ void visit_fields(FieldVisitor& v, Recipe& c) {
   v.group("reward", c.reward);
   v.group("val", c.val);
   v.group("trainer", c.trainer);
+  v.group("parallel", c.parallel);
   v.list("stages", c.stages);
   v.require(!c.stages.empty(), "stages must list at least one stage");
   std::set<std::string> names;

@@ -133,6 +133,14 @@ struct TrainerSettings {
   bool log_samples = true;  ///< every completion into samples.sqlite
 };
 
+/// A run over several processes, started by mpirun or srun: as many as there are shards, or fewer.
+struct ParallelSettings {
+  int64_t data_parallel_size = 1;  ///< shards of an update whose gradients are summed in order;
+                                   ///< decides the bits, which the number of ranks does not
+  double timeout_s = 1800;         ///< a rank that is silent for so long is given up; more than the
+                                   ///< longest sampling or evaluation takes
+};
+
 /// A whole run: task, model, and the stages that the model goes through.
 struct Recipe {
   std::string name;
@@ -144,6 +152,7 @@ struct Recipe {
   RewardSettings reward;
   ValidationSettings val;
   TrainerSettings trainer;
+  ParallelSettings parallel;
   std::vector<StageConfig> stages;
 
   std::filesystem::path directory;  ///< of the recipe file; not a field

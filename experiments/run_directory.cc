@@ -34,7 +34,8 @@ std::string decisive_part(const std::string& recipe) {
                                    {"reward", "num_workers"},
                                    {"trainer", "save_freq"},
                                    {"trainer", "max_ckpt_to_keep"},
-                                   {"trainer", "resume_mode"}})
+                                   {"trainer", "resume_mode"},
+                                   {"parallel", "timeout_s"}})
     if (root[group]) root[group].remove(key);
   return YAML::Dump(root);
 }

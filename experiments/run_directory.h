@@ -43,7 +43,7 @@ class RunDirectory {
   static std::vector<std::filesystem::path> checkpoints(const std::filesystem::path& run_directory);
 
   /// Writes checkpoints/step-N atomically (aside, fsync, rename), then removes the oldest beyond
-  /// `keep`.
+  /// `keep`. The other ranks of the optimizer call its save() meanwhile.
   /// @param reference  policy of the KL loss, or null.
   void save_checkpoint(ExecContext& ctx, const RunState& state, const Transformer& model,
                        const AdamW& optimizer, const Transformer* reference,

@@ -6,10 +6,12 @@
 
 #include "common/file.h"
 #include "experiments/cli/commands.h"
+#include "experiments/cli/environment.h"
 #include "experiments/memory_budget.h"
 #include "experiments/model_plan.h"
 #include "experiments/recipe.h"
 #include "policy/checkpoint_reader.h"
+#include "policy/parallel/data_parallel.h"
 #include "policy/weights_io.h"
 
 namespace moerl::cli {
@@ -69,7 +71,12 @@ void add_check(CLI::App& app) {
       return;
     }
     const Recipe recipe = Recipe::from_file(options->recipe, options->overrides);
-    const CheckedRecipe checked = check_recipe(recipe);
+    CheckedRecipe checked = check_recipe(recipe);
+    try {
+      DataParallel::check_ranks(launched_ranks(), recipe.parallel.data_parallel_size);
+    } catch (const ConfigError& error) {
+      checked.problems.emplace_back(error.what());
+    }
     std::printf("%s\n", recipe.to_yaml().c_str());
     std::printf("%s", checked.summary.c_str());
     if (!checked.problems.empty()) {

@@ -11,6 +11,7 @@
 
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
+#include "policy/parallel/mpi_loader.h"
 #include "reward/sandbox/isolation.h"
 
 namespace moerl::cli {
@@ -96,6 +97,7 @@ void add_doctor(CLI::App& app) {
     line("cuda driver", cuda_devices());
     line("cuda runtime", find_library("libcudart.so"));
     line("nccl", find_library("libnccl.so.2"));
+    line("mpi", describe_mpi(program_directory()));
     line("grpc", grpc::Version());
     line("protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION));
     line("sqlite", sqlite3_libversion());

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "common/error.h"
@@ -25,6 +26,17 @@ std::filesystem::path data_folder() {
   const auto home = variable("HOME");
   if (home.empty()) throw ConfigError("set MOERL_DATA: there is no HOME for the data cache");
   return home / ".cache/moerl/data";
+}
+
+std::filesystem::path program_directory() {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path();
+}
+
+int launched_ranks() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"})
+    if (const char* value = std::getenv(name); value != nullptr)
+      return std::max(std::atoi(value), 1);
+  return 1;
 }
 
 int num_threads(int64_t requested) {

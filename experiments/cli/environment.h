@@ -14,6 +14,12 @@ Isa isa_from_environment();
 /// @throws ConfigError if none of the variables nor HOME is set.
 std::filesystem::path data_folder();
 
+/// Where the program and the libraries that it loads lie.
+std::filesystem::path program_directory();
+
+/// Processes that mpirun (Open MPI, MPICH) or srun has started this one with, itself included.
+int launched_ranks();
+
 /// `requested` threads, or as many as this process may use cores if it is 0.
 int num_threads(int64_t requested);
 

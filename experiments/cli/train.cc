@@ -1,10 +1,29 @@
 #include <unistd.h>
 
+#include <cstdio>
+
+#include "common/check.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "experiments/experiment.h"
+#include "policy/parallel/mpi_loader.h"
 
 namespace moerl::cli {
+namespace {
+
+/// The processes that the launcher has started with this one; null: it is alone.
+std::unique_ptr<Communicator> join_ranks(const ParallelSettings& settings) {
+  const int launched = launched_ranks();
+  if (launched == 1) return nullptr;
+  DataParallel::check_ranks(launched, settings.data_parallel_size);
+  std::unique_ptr<Communicator> ranks = open_mpi(program_directory(), settings.timeout_s);
+  if (ranks->size() != launched)
+    throw ConfigError(concat("the launcher started ", launched, " processes and MPI finds ",
+                             ranks->size(), ": they are of different makers"));
+  return ranks;
+}
+
+}  // namespace
 
 void add_train(CLI::App& app) {
   struct Options {
@@ -25,15 +44,26 @@ void add_train(CLI::App& app) {
       "reward), checkpoints (Hugging Face directories) and report.html. Started again with the "
       "same recipe,\n"
       "an interrupted run goes on from its newest checkpoint and ends with the same bits.\n"
+      "Over several processes: mpirun -n 4 moerl train RECIPE parallel.data_parallel_size=4\n"
       "Example: moerl train experiments/configs/countdown.yaml --run-dir runs/try seed=2");
   command->callback([options] {
     const Recipe recipe = Recipe::from_file(options->recipe, options->overrides);
     const std::filesystem::path run_dir = options->run_dir.empty()
                                               ? std::filesystem::path("runs") / recipe.name
                                               : std::filesystem::path(options->run_dir);
-    Progress progress(::isatty(STDERR_FILENO) == 1);
-    Experiment(recipe, run_dir, num_threads(recipe.num_threads), isa_from_environment(), progress)
-        .run();
+    const std::unique_ptr<Communicator> ranks = join_ranks(recipe.parallel);
+    Communicator& comm = ranks ? *ranks : single_process();
+    Progress progress(::isatty(STDERR_FILENO) == 1, comm.rank() > 0);
+    try {
+      Experiment(recipe, run_dir, num_threads(recipe.num_threads), isa_from_environment(), progress,
+                 comm)
+          .run();
+    } catch (const std::exception& error) {
+      if (comm.size() == 1) throw;
+      std::fprintf(stderr, "moerl: error: rank %d: %s\n", comm.rank(), error.what());
+      comm.abort();
+      throw;
+    }
   });
 }
 

@@ -5,6 +5,7 @@
 #include "common/check.h"
 #include "experiments/data_cursor.h"
 #include "experiments/stages/grpo_metrics.h"
+#include "experiments/stages/shared_samples.h"
 #include "experiments/stages/stage.h"
 #include "policy/grpo/group_advantage.h"
 #include "policy/grpo/grpo_trainer.h"
@@ -69,9 +70,16 @@ class GrpoStage {
   void run() {
     while (state_.stage_step < stage_.total_training_steps) {
       StepTimes times;
-      std::vector<ScoredGroup> groups = sample_groups(times);
-      std::vector<GrpoSample> samples = to_samples(groups);
-      Metrics metrics = batch_metrics(groups, samples);
+      std::vector<ScoredGroup> groups;
+      std::vector<GrpoSample> samples;
+      Metrics metrics;
+      experiment_.publish();
+      if (experiment_.is_main()) {
+        groups = sample_groups(times);
+        samples = to_samples(groups);
+        metrics = batch_metrics(groups, samples);
+      }
+      share_samples(experiment_.comm(), samples, state_.prompts_drawn);
 
       const auto start = std::chrono::steady_clock::now();
       if (samples.empty()) {

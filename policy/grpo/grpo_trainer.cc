@@ -9,12 +9,29 @@
 
 namespace moerl {
 
-struct GrpoTrainer::Sums {
-  kernels::PolicyLossSums loss;  // over the micro-batches of all updates
+/// What the micro-batches of a shard measured, and the sum over shards and updates. Travels between
+/// ranks as it is.
+struct GrpoTrainer::Figures {
+  kernels::PolicyLossSums loss;
   double entropy_tokens = 0, entropy = 0;
   double diff_tokens = 0, diff_sum = 0, diff_max = 0;  // |p_rollout - p_train| where on policy
-  double k3 = 0;
-  double grad_norm = 0, lr = 0, balance_loss = 0, updates = 0;
+  double k3 = 0, balance_loss = 0;
+
+  void add(const Figures& part) {
+    loss.add(part.loss);
+    entropy_tokens += part.entropy_tokens;
+    entropy += part.entropy;
+    diff_tokens += part.diff_tokens;
+    diff_sum += part.diff_sum;
+    diff_max = std::max(diff_max, part.diff_max);
+    k3 += part.k3;
+    balance_loss += part.balance_loss;
+  }
+};
+
+struct GrpoTrainer::Sums {
+  Figures figures;  // over all updates
+  double grad_norm = 0, lr = 0, updates = 0;
   RoutingCounts routing;
 };
 
@@ -89,26 +106,27 @@ Metrics GrpoTrainer::update(std::span<const GrpoSample> samples) {
          split_groups(samples, config_.ppo_mini_batch_size))
       update_mini_batch(mini_batch, sums.updates == 0, sums);
   }
-  const double tokens = std::max(sums.loss.tokens, 1.0), updates = std::max(sums.updates, 1.0);
+  const Figures& all = sums.figures;
+  const double tokens = std::max(all.loss.tokens, 1.0), updates = std::max(sums.updates, 1.0);
   Metrics metrics = {
-      {"actor/pg_loss", sums.loss.policy / updates},
-      {"actor/loss", sums.loss.loss / updates},
-      {"actor/pg_clipfrac", sums.loss.clipped / tokens},
-      {"actor/pg_clipfrac_lower", sums.loss.clipped_lower / tokens},
-      {"actor/ppo_kl", sums.loss.ppo_kl / tokens},
-      {"actor/entropy", sums.entropy / std::max(sums.entropy_tokens, 1.0)},
+      {"actor/pg_loss", all.loss.policy / updates},
+      {"actor/loss", all.loss.loss / updates},
+      {"actor/pg_clipfrac", all.loss.clipped / tokens},
+      {"actor/pg_clipfrac_lower", all.loss.clipped_lower / tokens},
+      {"actor/ppo_kl", all.loss.ppo_kl / tokens},
+      {"actor/entropy", all.entropy / std::max(all.entropy_tokens, 1.0)},
       {"actor/grad_norm", sums.grad_norm / updates},
       {"actor/lr", sums.lr},
-      {"training/rollout_probs_diff_max", sums.diff_max},
-      {"training/rollout_probs_diff_mean", sums.diff_sum / std::max(sums.diff_tokens, 1.0)},
-      {"rollout_corr/k3_kl", sums.k3 / std::max(sums.diff_tokens, 1.0)},
+      {"training/rollout_probs_diff_max", all.diff_max},
+      {"training/rollout_probs_diff_mean", all.diff_sum / std::max(all.diff_tokens, 1.0)},
+      {"rollout_corr/k3_kl", all.k3 / std::max(all.diff_tokens, 1.0)},
       {"moe/max_vio", max_violation(sums.routing)},
   };
   if (config_.use_kl_loss) {
-    metrics["actor/kl_loss"] = sums.loss.kl / updates;
+    metrics["actor/kl_loss"] = all.loss.kl / updates;
     metrics["actor/kl_coef"] = config_.kl_loss_coef;
   }
-  if (config_.aux_loss_alpha > 0) metrics["moe/balance_loss"] = sums.balance_loss / updates;
+  if (config_.aux_loss_alpha > 0) metrics["moe/balance_loss"] = all.balance_loss / updates;
   return metrics;
 }
 
@@ -125,28 +143,48 @@ void GrpoTrainer::update_mini_batch(std::span<const GrpoSample> samples, bool on
   const double scale = config_.loss_scale_factor > 0 ? config_.loss_scale_factor
                                                      : static_cast<double>(max_response_length_);
   const std::vector<double> weights = loss_weights(lengths, config_.loss_agg_mode, scale);
-  const std::vector<int64_t> borders =
-      split_micro_batches(sequences_of(used), config_.ppo_max_token_len);
-  RoutingCounts before = sums.routing;
-  sums.routing = {};
-  for (size_t i = 0; i + 1 < borders.size(); ++i) {
-    const auto begin = static_cast<size_t>(borders[i]),
-               n = static_cast<size_t>(borders[i + 1]) - begin;
-    run_micro_batch(std::span(used).subspan(begin, n), std::span(weights).subspan(begin, n),
-                    1.0 / static_cast<double>(used.size()), on_policy, sums);
-  }
+  std::vector<int64_t> tokens;
+  for (const GrpoSample* sample : used) tokens.push_back(sample->sequence.num_tokens());
+  const DataParallel& parallel = optimizer_.parallel();
+  const std::vector<int64_t> borders = parallel.split(tokens);
+  RoutingCounts routing;  // of this rank's shards
+  const std::vector<Figures> shards = parallel.for_each_shard<Figures>(
+      [&](int64_t shard) {
+        const auto begin = static_cast<size_t>(borders[static_cast<size_t>(shard)]);
+        const auto n = static_cast<size_t>(borders[static_cast<size_t>(shard) + 1]) - begin;
+        return run_shard(std::span(used).subspan(begin, n), std::span(weights).subspan(begin, n),
+                         1.0 / static_cast<double>(used.size()), on_policy, routing);
+      },
+      [&] { optimizer_.add_shards(ctx_); });
+  for (const Figures& figures : shards) sums.figures.add(figures);
+  routing = parallel.add_up(routing);
   sums.lr = learning_rate(config_.optim, optimizer_.num_steps(), total_optimizer_steps_);
   sums.grad_norm += optimizer_.step(ctx_, sums.lr);
   sums.updates += 1;
   if (config_.router_bias_update_rate > 0)
-    policy_.update_router_bias(sums.routing, config_.router_bias_update_rate);
-  sums.routing.add(before);
+    policy_.update_router_bias(routing, config_.router_bias_update_rate);
+  sums.routing.add(routing);
   policy_.pack(ctx_);
+}
+
+GrpoTrainer::Figures GrpoTrainer::run_shard(std::span<const GrpoSample* const> samples,
+                                            std::span<const double> weights, double sequence_weight,
+                                            bool on_policy, RoutingCounts& routing) {
+  Figures figures;
+  const std::vector<int64_t> borders =
+      split_micro_batches(sequences_of(samples), config_.ppo_max_token_len);
+  for (size_t i = 0; i + 1 < borders.size(); ++i) {
+    const auto begin = static_cast<size_t>(borders[i]),
+               n = static_cast<size_t>(borders[i + 1]) - begin;
+    run_micro_batch(samples.subspan(begin, n), weights.subspan(begin, n), sequence_weight,
+                    on_policy, figures, routing);
+  }
+  return figures;
 }
 
 void GrpoTrainer::run_micro_batch(std::span<const GrpoSample* const> samples,
                                   std::span<const double> weights, double sequence_weight,
-                                  bool on_policy, Sums& sums) {
+                                  bool on_policy, Figures& figures, RoutingCounts& routing) {
   const std::vector<const TrainSequence*> sequences = sequences_of(samples);
   KvCache& cache = training_cache(SequencePass::num_blocks_needed(sequences));
 
@@ -178,23 +216,23 @@ void GrpoTrainer::run_micro_batch(std::span<const GrpoSample* const> samples,
     }
   }
   for (size_t t = 0; t < num_tokens; ++t) {
-    sums.entropy += pass.entropy()[t];
+    figures.entropy += pass.entropy()[t];
     if (!on_policy) continue;
     const double difference = pass.log_probs()[t] - rollout[t];
     const bool same =
         std::bit_cast<uint32_t>(pass.log_probs()[t]) == std::bit_cast<uint32_t>(rollout[t]);
     const double probability = std::abs(std::exp(static_cast<double>(pass.log_probs()[t])) -
                                         std::exp(static_cast<double>(rollout[t])));
-    sums.diff_max = std::max(sums.diff_max, probability);
-    sums.diff_sum += probability;
-    sums.diff_tokens += 1;
-    sums.k3 += std::exp(difference) - difference - 1;
+    figures.diff_max = std::max(figures.diff_max, probability);
+    figures.diff_sum += probability;
+    figures.diff_tokens += 1;
+    figures.k3 += std::exp(difference) - difference - 1;
     check_internal(same || !config_.require_exact_rollout, "the training forward gives log-prob ",
                    pass.log_probs()[t], " where the sampler recorded ", rollout[t], " (token ", t,
                    " of a micro-batch of ", num_tokens,
                    "); sampler and trainer hold different weights or kernels");
   }
-  sums.entropy_tokens += static_cast<double>(num_tokens);
+  figures.entropy_tokens += static_cast<double>(num_tokens);
 
   std::vector<float> dlog_probs(num_tokens);
   std::vector<float> dentropy(config_.entropy_coeff != 0 ? num_tokens : 0);
@@ -210,9 +248,9 @@ void GrpoTrainer::run_micro_batch(std::span<const GrpoSample* const> samples,
   if (!std::isfinite(loss.loss))
     throw NumericalError(
         concat("the policy loss is ", loss.loss, " at optimizer step ", optimizer_.num_steps()));
-  sums.loss.add(loss);
-  sums.balance_loss += pass.balance_loss();
-  sums.routing.add(pass.routing());
+  figures.loss.add(loss);
+  figures.balance_loss += pass.balance_loss();
+  routing.add(pass.routing());
   pass.backward(ctx_, policy_, dlog_probs, dentropy);
 }
 

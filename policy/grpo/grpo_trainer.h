@@ -42,15 +42,20 @@ class GrpoTrainer {
 
   /// Runs ppo_epochs over the mini-batches of the samples: forward, loss, backward, clip, AdamW,
   /// repack. The first forward sees the weights that sampled: there the log-probs must equal the
-  /// sampler's.
+  /// sampler's. With several ranks in optimizer.parallel() all of them call it, with the same
+  /// samples; each computes its shards and gets the same metrics.
   /// @throws std::logic_error if they do not and the config requires it; NumericalError on NaN.
   Metrics update(std::span<const GrpoSample> samples);
 
  private:
+  struct Figures;
   struct Sums;
   void update_mini_batch(std::span<const GrpoSample> samples, bool on_policy, Sums& sums);
+  Figures run_shard(std::span<const GrpoSample* const> samples, std::span<const double> weights,
+                    double sequence_weight, bool on_policy, RoutingCounts& routing);
   void run_micro_batch(std::span<const GrpoSample* const> samples, std::span<const double> weights,
-                       double sequence_weight, bool on_policy, Sums& sums);
+                       double sequence_weight, bool on_policy, Figures& figures,
+                       RoutingCounts& routing);
   KvCache& training_cache(int64_t num_blocks);
 
   ExecContext& ctx_;

@@ -22,36 +22,31 @@ SftTrainer::SftTrainer(ExecContext& ctx, Transformer& model, AdamW& optimizer,
     : ctx_(ctx), model_(model), optimizer_(optimizer), config_(config), total_steps_(total_steps) {}
 
 std::map<std::string, double> SftTrainer::update(std::span<const TrainSequence* const> batch) {
-  double num_tokens = 0, mtp_tokens = 0;
+  BatchSizes sizes{.sequences = static_cast<double>(batch.size())};
+  std::vector<int64_t> lengths;
   for (const TrainSequence* s : batch) {
-    num_tokens += static_cast<double>(s->completion.size());
+    lengths.push_back(s->num_tokens());
+    sizes.tokens += static_cast<double>(s->completion.size());
     // The module sees no token at index 0 or 1 of a sequence.
-    mtp_tokens += static_cast<double>(s->completion.size()) - (s->prompt.size() == 1 ? 1 : 0);
+    sizes.mtp_tokens += static_cast<double>(s->completion.size()) - (s->prompt.size() == 1 ? 1 : 0);
   }
+  const DataParallel& parallel = optimizer_.parallel();
+  const std::vector<int64_t> borders = parallel.split(lengths);
+  RoutingCounts routing;  // of this rank's shards
+  const std::vector<Figures> shards = parallel.for_each_shard<Figures>(
+      [&](int64_t shard) {
+        const auto begin = static_cast<size_t>(borders[static_cast<size_t>(shard)]);
+        const auto n = static_cast<size_t>(borders[static_cast<size_t>(shard) + 1]) - begin;
+        return run_shard(batch.subspan(begin, n), sizes, routing);
+      },
+      [&] { optimizer_.add_shards(ctx_); });
+  routing = parallel.add_up(routing);
   double loss = 0, correct_tokens = 0, balance = 0, mtp = 0;
-  RoutingCounts routing;
-  const std::vector<int64_t> borders = split_micro_batches(batch, config_.max_token_len);
-  for (size_t i = 0; i + 1 < borders.size(); ++i) {
-    const auto begin = static_cast<size_t>(borders[i]),
-               n = static_cast<size_t>(borders[i + 1]) - begin;
-    const std::span<const TrainSequence* const> part = batch.subspan(begin, n);
-    SequencePass pass(ctx_, model_, part, training_cache(SequencePass::num_blocks_needed(part)),
-                      {.recompute = config_.recompute,
-                       .balance_alpha = config_.aux_loss_alpha,
-                       .balance_scale = 1.0 / static_cast<double>(batch.size()),
-                       .mtp_loss_weight = config_.mtp_loss_weight,
-                       .mtp_token_weight = 1.0 / std::max(mtp_tokens, 1.0)},
-                      true);
-    for (float log_prob : pass.log_probs()) {
-      loss -= log_prob / num_tokens;
-      correct_tokens += log_prob > -0.6931472f ? 1 : 0;
-    }
-    balance += pass.balance_loss();
-    mtp += pass.mtp_loss();
-    routing.add(pass.routing());
-    const std::vector<float> dlog_probs(pass.log_probs().size(),
-                                        static_cast<float>(-1 / num_tokens));
-    pass.backward(ctx_, model_, dlog_probs, {});
+  for (const Figures& figures : shards) {
+    loss += figures.loss;
+    correct_tokens += figures.correct_tokens;
+    balance += figures.balance;
+    mtp += figures.mtp;
   }
   if (!std::isfinite(loss))
     throw NumericalError(
@@ -60,8 +55,8 @@ std::map<std::string, double> SftTrainer::update(std::span<const TrainSequence* 
   std::map<std::string, double> metrics = {
       {"train/loss", loss},
       {"train/lr", lr},
-      {"train/tokens", num_tokens},
-      {"train/majority_token_frac", correct_tokens / num_tokens},
+      {"train/tokens", sizes.tokens},
+      {"train/majority_token_frac", correct_tokens / sizes.tokens},
       {"train/grad_norm", optimizer_.step(ctx_, lr)}};
   if (config_.aux_loss_alpha > 0) metrics["train/balance_loss"] = balance;
   if (config_.mtp_loss_weight > 0) metrics["train/mtp_loss"] = mtp;
@@ -69,6 +64,35 @@ std::map<std::string, double> SftTrainer::update(std::span<const TrainSequence* 
     model_.update_router_bias(routing, config_.router_bias_update_rate);
   model_.pack(ctx_);
   return metrics;
+}
+
+SftTrainer::Figures SftTrainer::run_shard(std::span<const TrainSequence* const> shard,
+                                          const BatchSizes& sizes, RoutingCounts& routing) {
+  Figures figures;
+  const std::vector<int64_t> borders = split_micro_batches(shard, config_.max_token_len);
+  for (size_t i = 0; i + 1 < borders.size(); ++i) {
+    const auto begin = static_cast<size_t>(borders[i]),
+               n = static_cast<size_t>(borders[i + 1]) - begin;
+    const std::span<const TrainSequence* const> part = shard.subspan(begin, n);
+    SequencePass pass(ctx_, model_, part, training_cache(SequencePass::num_blocks_needed(part)),
+                      {.recompute = config_.recompute,
+                       .balance_alpha = config_.aux_loss_alpha,
+                       .balance_scale = 1.0 / sizes.sequences,
+                       .mtp_loss_weight = config_.mtp_loss_weight,
+                       .mtp_token_weight = 1.0 / std::max(sizes.mtp_tokens, 1.0)},
+                      true);
+    for (float log_prob : pass.log_probs()) {
+      figures.loss -= log_prob / sizes.tokens;
+      figures.correct_tokens += log_prob > -0.6931472f ? 1 : 0;
+    }
+    figures.balance += pass.balance_loss();
+    figures.mtp += pass.mtp_loss();
+    routing.add(pass.routing());
+    const std::vector<float> dlog_probs(pass.log_probs().size(),
+                                        static_cast<float>(-1 / sizes.tokens));
+    pass.backward(ctx_, model_, dlog_probs, {});
+  }
+  return figures;
 }
 
 double SftTrainer::evaluate(std::span<const TrainSequence* const> batch) {

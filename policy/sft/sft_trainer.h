@@ -30,7 +30,8 @@ class SftTrainer {
   SftTrainer(ExecContext& ctx, Transformer& model, AdamW& optimizer, const SftConfig& config,
              int64_t total_steps);
 
-  /// One optimizer step. @return train/loss, train/grad_norm, train/lr, train/tokens, ….
+  /// One optimizer step; with several ranks in optimizer.parallel() all of them call it, with the
+  /// same batch. @return train/loss, train/grad_norm, train/lr, train/tokens, ….
   /// @throws NumericalError on NaN.
   std::map<std::string, double> update(std::span<const TrainSequence* const> batch);
 
@@ -38,6 +39,16 @@ class SftTrainer {
   double evaluate(std::span<const TrainSequence* const> batch);
 
  private:
+  /// What the micro-batches of a shard measured. Travels between ranks as it is.
+  struct Figures {
+    double loss = 0, correct_tokens = 0, balance = 0, mtp = 0;
+  };
+  /// Of a whole batch: what each of its tokens and sequences weighs.
+  struct BatchSizes {
+    double tokens = 0, mtp_tokens = 0, sequences = 0;
+  };
+  Figures run_shard(std::span<const TrainSequence* const> shard, const BatchSizes& sizes,
+                    RoutingCounts& routing);
   KvCache& training_cache(int64_t num_blocks);
 
   ExecContext& ctx_;
