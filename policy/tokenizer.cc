@@ -110,7 +110,7 @@ std::vector<BytePairEncoder::Merge> find_merges(const TokenizerFile& file, const
   std::vector<BytePairEncoder::Merge> merges;
   merges.reserve(file.merges.size());
   for (size_t rank = 0; rank < file.merges.size(); ++rank) {
-    const auto& [left, right] = file.merges[rank];
+    const std::string &left = file.merges[rank].first, &right = file.merges[rank].second;
     const auto id = [&](const std::string& token) {
       const auto item = vocab.find(token);
       if (item == vocab.end())
