@@ -159,17 +159,17 @@ TEST_F(CheckpointExportTest, ConfigSaysHowTheNumbersAreStored) {
   const Json bf16 = Json::parse(exported_config(source, ExportDtype::kBF16));
   EXPECT_EQ(bf16, Json::parse(
                       R"({"model_type": "deepseek_v3", "torch_dtype": "bfloat16", "kept": [1]})"));
-  EXPECT_EQ(Json::parse(exported_config(source, ExportDtype::kF32))["torch_dtype"], "float32");
+  EXPECT_EQ(Json::parse(exported_config(source, ExportDtype::kF32)).at("torch_dtype"), "float32");
   const Json fp8 = Json::parse(exported_config(R"({"dtype": "float32"})", ExportDtype::kFp8));
   EXPECT_EQ(fp8, Json::parse(R"({"dtype": "bfloat16", "quantization_config":
       {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
        "weight_block_size": [128, 128]}})"));
   const Json kept = Json::parse(exported_config("{}", ExportDtype::kFp8, {"lm_head"}));
-  EXPECT_EQ(kept["quantization_config"]["modules_to_not_convert"], Json({"lm_head"}));
+  EXPECT_EQ(kept.at("quantization_config").at("modules_to_not_convert"), Json({"lm_head"}));
 
   exported(write_model("f32", DType::kF32), "fp8", ExportDtype::kFp8);
   const Json written = Json::parse(read_file(root / "fp8/config.json"));
-  EXPECT_EQ(written["quantization_config"]["modules_to_not_convert"],
+  EXPECT_EQ(written.at("quantization_config").at("modules_to_not_convert"),
             Json({"lm_head", "model.layers.1.mlp.gate", "model.layers.2.eh_proj",
                   "model.layers.2.mlp.gate", "model.layers.2.shared_head.head"}));
 }
@@ -180,10 +180,10 @@ TEST_F(CheckpointExportTest, TokenizerFilesComeAlongOrAreMade) {
       "added_tokens": [{"id": 0, "content": "<s>"}]})");
   exported(f32, "made", ExportDtype::kBF16);
   const Json made = Json::parse(read_file(root / "made/tokenizer_config.json"));
-  EXPECT_EQ(made["bos_token"], "<s>");
-  EXPECT_EQ(made["eos_token"], "a");
-  EXPECT_EQ(made["model_max_length"], 256);
-  EXPECT_EQ(Json::parse(read_file(root / "made/generation_config.json"))["eos_token_id"], 1);
+  EXPECT_EQ(made.at("bos_token"), "<s>");
+  EXPECT_EQ(made.at("eos_token"), "a");
+  EXPECT_EQ(made.at("model_max_length"), 256);
+  EXPECT_EQ(Json::parse(read_file(root / "made/generation_config.json")).at("eos_token_id"), 1);
 
   fs::create_directories(other);
   write_file_atomic(other / "tokenizer_config.json", "{\"chat_template\": \"x\"}");

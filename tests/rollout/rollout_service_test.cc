@@ -185,6 +185,11 @@ TEST_F(RolloutServiceTest, APeerThatFallsSilentIsGivenUpByBothSides) {
   RolloutService service(engine);
   const rpc::KeepAlive keep_alive = {.period_ms = 600, .timeout_ms = 300};
   rpc::Server server({&service}, "127.0.0.1:0", keep_alive);
+  // A call that was not given up ends only while the engine moves, and the server waits for it.
+  struct MoveOn {
+    Engine& engine;
+    ~MoveOn() { engine.start(); }
+  } const move_on{engine};
   testing::FreezingProxy proxy(server.port());
   RolloutClient client(rpc::connect(proxy.address(), keep_alive), "worker B");
   std::promise<std::exception_ptr> ended;
