@@ -53,12 +53,11 @@ Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int
   if (is_main())
     directory_ =
         std::make_unique<RunDirectory>(run_path, recipe_.to_yaml(), recipe_.trainer.resume_mode);
-  policy_ = make_policy(recipe_, tokenizer_.tokenizer);
+  policy_ = make_policy(recipe_, tokenizer_.tokenizer, Masters::kKept);
   policy_->enable_gradients();
   optimizer_ = std::make_unique<AdamW>(policy_->parameters(), OptimConfig{},
                                        DataParallel(comm_, recipe_.parallel.data_parallel_size));
   start_from_checkpoint_or_recipe();
-  policy_->pack(ctx_);
   peers_ = std::make_unique<SamplingPeers>(comm_, recipe_, ctx_, *policy_);
   if (is_main()) open_outputs();
 }
@@ -97,6 +96,7 @@ Experiment::~Experiment() = default;
 void Experiment::load_weights_of_recipe() {
   if (recipe_.model.path.empty()) {
     policy_->init_weights(seed_for("init"));
+    policy_->pack(ctx_);
   } else {
     load_weights(ctx_, *policy_, recipe_.resolve(recipe_.model.path));
   }

@@ -123,6 +123,7 @@ Fleet::Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,
         *remotes_.emplace_back(std::make_unique<Remote>(address, keep_alive(recipe.rollout)));
     workers.push_back({remote.channel, remote.name});
   }
+  if (!workers.empty()) policy.need_masters("rollout workers in other processes");
   if (workers.empty()) {
     for (int64_t i = 0; i < recipe.rollout.num_workers; ++i) {
       embedded_->workers.push_back(std::make_unique<RolloutServer>(

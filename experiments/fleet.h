@@ -18,6 +18,7 @@ EngineConfig engine_config(const RolloutSettings& settings);
 /// remote ones at the addresses of the recipe. Both are spoken to over gRPC.
 class Fleet {
  public:
+  /// @param policy  with masters if the recipe names addresses of rollout workers.
   /// @param verifiers  of the embedded reward service.
   /// @param peers  addresses of workers that have the policy's weights already: the other ranks.
   Fleet(const Recipe& recipe, ExecContext& ctx, Transformer& policy,

@@ -57,6 +57,7 @@ ModelPlan plan_model(const ModelConfig& model) {
   plan.kv_bytes_absorbed = kv_bytes(model, "absorbed");
   const int64_t n = model.num_parameters();
   plan.checkpoint_bf16 = plan.forward_image = plan.backward_image = 2 * n;
+  plan.one_matrix = 4 * model.largest_matrix();
   plan.masters = plan.gradients = 4 * n;
   plan.optimizer = 8 * n;
   plan.activations_per_token = activation_bytes_per_token(model, DType::kBF16, false);
@@ -85,19 +86,20 @@ std::string describe_plan(const ModelConfig& model, int64_t machine_bytes) {
   }
   text += line("checkpoint, bf16", gib(plan.checkpoint_bf16));
   text += "memory (working type bf16)\n";
-  text += line("weights: fp32 masters", gib(plan.masters));
   text += line("weights: image for the forward pass", gib(plan.forward_image));
+  text += line("  while they are loaded: one matrix, fp32", gib(plan.one_matrix));
   text += line("weights: image for the backward pass", gib(plan.backward_image));
+  text += line("weights: fp32 masters, for training", gib(plan.masters));
   text += line("gradients", gib(plan.gradients));
   text += line("optimizer", gib(plan.optimizer));
   text +=
       line(concat("kv cache of ", kShownTokens, " tokens", latent ? ", absorbed" : ""), gib(cache));
   text += line(concat("activations of ", kShownTokens, " tokens (estimate)"), gib(activations));
   text += line("  the same with recompute: true", gib(recomputed));
-  text += line("sampling, all together", gib(plan.sampling() + cache));
+  text += line("sampling, all together", gib(plan.sampling(cache)));
   text += line("training, all together", gib(plan.training() + activations));
   text += line("this machine", gib(machine_bytes));
-  text += concat("verdict: ", fits("sampling", plan.sampling() + cache, machine_bytes), "; ",
+  text += concat("verdict: ", fits("sampling", plan.sampling(cache), machine_bytes), "; ",
                  fits("training", plan.training() + activations, machine_bytes));
   if (plan.training() + activations > machine_bytes &&
       plan.training() + recomputed <= machine_bytes)

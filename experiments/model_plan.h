@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -15,15 +16,19 @@ struct ModelPlan {
   /// key alone.
   int64_t kv_bytes_absorbed = 0, kv_bytes_expanded = 0;
   int64_t checkpoint_bf16 = 0;  ///< bytes of the weights on disk; MTP duplicates not counted
-  int64_t masters = 0;          ///< fp32
   int64_t forward_image = 0;    ///< working weights of the forward pass, bf16
-  int64_t backward_image = 0;   ///< and of the backward pass
+  int64_t one_matrix = 0;       ///< the largest in fp32, held beside them while they are loaded
+  int64_t masters = 0;          ///< fp32
+  int64_t backward_image = 0;   ///< working weights of the backward pass
   int64_t gradients = 0, optimizer = 0;  ///< fp32; two moments
   int64_t activations_per_token = 0;     ///< that backward keeps, estimated
   int64_t recomputed_per_token = 0;      ///< the same with recompute: the residual stream
 
-  int64_t sampling() const { return masters + forward_image; }
-  int64_t training() const { return sampling() + backward_image + gradients + optimizer; }
+  /// @param cache  bytes; it comes when the weights are there.
+  int64_t sampling(int64_t cache) const { return forward_image + std::max(one_matrix, cache); }
+  int64_t training() const {
+    return masters + forward_image + backward_image + gradients + optimizer;
+  }
 };
 ModelPlan plan_model(const ModelConfig& model);
 

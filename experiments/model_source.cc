@@ -138,10 +138,11 @@ DType parse_dtype(const std::string& name) {
   return name == "f32" ? DType::kF32 : DType::kBF16;
 }
 
-std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tokenizer& tokenizer) {
+std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tokenizer& tokenizer,
+                                         Masters masters) {
   ModelConfig config = load_model_config(recipe);
   if (!config.num_token_ids) config.num_token_ids = tokenizer.vocab_size();
-  return std::make_unique<Transformer>(config, parse_dtype(recipe.model.dtype));
+  return std::make_unique<Transformer>(config, parse_dtype(recipe.model.dtype), masters);
 }
 
 }  // namespace moerl

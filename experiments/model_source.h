@@ -47,6 +47,7 @@ LoadedTokenizer load_tokenizer(const Recipe& recipe, const TaskData& task,
 DType parse_dtype(const std::string& name);
 
 /// The model of the recipe with token ids limited to the tokenizer's, without weights.
-std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tokenizer& tokenizer);
+std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tokenizer& tokenizer,
+                                         Masters masters);
 
 }  // namespace moerl

@@ -79,7 +79,7 @@ const LoadedTokenizer& OpenedModel::need_tokenizer() const {
   return *tokenizer;
 }
 
-OpenedModel open_model(ExecContext& ctx, const fs::path& argument, const std::string& dtype) {
+OpenedModel open_model(ExecContext& ctx, const fs::path& argument, const OpenOptions& options) {
   OpenedModel opened{.place = find_model(argument), .transformer = nullptr, .tokenizer = {}};
   const fs::path& directory = opened.place.directory;
   const std::optional<Recipe> recipe = recipe_of(opened.place);
@@ -90,10 +90,9 @@ OpenedModel open_model(ExecContext& ctx, const fs::path& argument, const std::st
         fit_tokenizer(read_file(tokenizer_path), tokenizer_path.string(), config, directory);
     if (!config.num_token_ids) config.num_token_ids = opened.tokenizer->tokenizer.vocab_size();
   }
-  const std::string chosen = !dtype.empty() ? dtype : recipe ? recipe->model.dtype : "bf16";
-  opened.transformer = std::make_unique<Transformer>(config, parse_dtype(chosen));
-  load_weights(ctx, *opened.transformer, directory);
-  opened.transformer->pack(ctx, /*with_dgrad=*/false);
+  const std::string chosen = !options.dtype.empty() ? options.dtype : recipe ? recipe->model.dtype : "bf16";
+  opened.transformer = std::make_unique<Transformer>(config, parse_dtype(chosen), options.masters);
+  load_weights(ctx, *opened.transformer, directory, options.weights_hash);
   return opened;
 }
 

@@ -40,12 +40,18 @@ struct OpenedModel {
   const LoadedTokenizer& need_tokenizer() const;
 };
 
+struct OpenOptions {
+  std::string dtype;  ///< bf16 or f32; empty: the run's, bf16 outside of a run
+  /// kKept for whoever sends the weights to others.
+  Masters masters = Masters::kDropped;
+  uint64_t* weights_hash = nullptr;  ///< out: see load_weights
+};
+
 /// Opens a MODEL argument. Weights, working type, form of attention and tokens of a checkpoint are
 /// those of its run, so that the bits are those of training.
-/// @param dtype  bf16 or f32; empty: the run's, bf16 outside of a run.
 /// @throws IoError, ConfigError.
 OpenedModel open_model(ExecContext& ctx, const std::filesystem::path& argument,
-                       const std::string& dtype = {});
+                       const OpenOptions& options = {});
 
 /// How prompts become text for a model: the template of that name, or that of the model's run (or
 /// of its directory) if the name is empty.

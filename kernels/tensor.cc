@@ -90,18 +90,28 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   return out << ']';
 }
 
+Tensor::Storage::~Storage() {
+  if (block > 0) BlockCache::instance().give(base, block);
+}
+
 Tensor Tensor::empty(Shape shape, DType dtype) {
-  Tensor tensor;
+  Tensor tensor = without_memory(std::move(shape), dtype);
+  Storage& storage = *tensor.storage_;
+  const size_t size =
+      BlockCache::size_class(std::max<size_t>(static_cast<size_t>(storage.bytes), 1));
+  storage.base = static_cast<char*>(BlockCache::instance().take(size));
+  storage.block = size;
+  return tensor;
+}
+
+Tensor Tensor::without_memory(Shape shape, DType dtype) {
   for (int64_t d : shape.dims()) check(d >= 0, "Tensor: shape ", shape, " has a negative extent");
+  Tensor tensor;
   tensor.numel_ = shape.numel();
   tensor.shape_ = std::move(shape);
   tensor.dtype_ = dtype;
-  const size_t size =
-      BlockCache::size_class(std::max<size_t>(static_cast<size_t>(tensor.bytes()), 1));
-  void* block = BlockCache::instance().take(size);
-  tensor.storage_ =
-      std::shared_ptr<void>(block, [size](void* b) { BlockCache::instance().give(b, size); });
-  tensor.data_ = block;
+  tensor.storage_ = std::make_shared<Storage>();
+  tensor.storage_->bytes = tensor.bytes();
   return tensor;
 }
 
@@ -127,18 +137,36 @@ Tensor Tensor::rows(int64_t begin, int64_t end) const {
   Tensor tensor = *this;
   tensor.shape_ = Shape(std::move(dims));
   tensor.numel_ = row * (end - begin);
-  tensor.data_ = static_cast<char*>(data_) + begin * row * dtype_size(dtype_);
+  tensor.offset_ = offset_ + begin * row * dtype_size(dtype_);
   return tensor;
 }
 
 Tensor Tensor::clone() const {
   Tensor tensor = empty(shape_, dtype_);
-  if (numel_ > 0) std::memcpy(tensor.data_, data_, static_cast<size_t>(bytes()));
+  if (numel_ > 0) std::memcpy(tensor.raw(), raw(), static_cast<size_t>(bytes()));
   return tensor;
 }
 
 void Tensor::fill_zero() {
-  if (numel_ > 0) std::memset(data_, 0, static_cast<size_t>(bytes()));
+  if (numel_ > 0) std::memset(raw(), 0, static_cast<size_t>(bytes()));
+}
+
+void Tensor::attach(const Tensor& lender) {
+  check(defined() && !has_memory(), "Tensor::attach: ", shape_, " has memory already");
+  check(lender.bytes() >= memory_bytes(), "Tensor::attach: the lender has ", lender.bytes(),
+        " bytes, expected at least ", memory_bytes());
+  storage_->base = lender.address();
+  storage_->lender = lender.storage_;
+}
+
+void Tensor::detach() {
+  check(has_memory() && storage_->block == 0, "Tensor::detach: ", shape_, " has no lent memory");
+  storage_->base = nullptr;
+  storage_->lender.reset();
+}
+
+void Tensor::throw_without_memory() const {
+  throw std::invalid_argument(concat("Tensor: ", shape_, " has no memory: its contents were not kept"));
 }
 
 void Tensor::release_cache() { BlockCache::instance().release(); }

@@ -33,8 +33,8 @@ class Shape {
 
 enum class Device : uint8_t { kCpu, kCuda };
 
-/// A dense row-major array. Copies share the memory; the last one frees it. A default-made tensor
-/// is empty: defined() is false.
+/// A dense row-major array. Copies and views share the memory; the last one frees it. A default-made
+/// tensor is empty: defined() is false.
 /// Memory is 64-byte aligned, in huge pages when large, and recycled between tensors of like size.
 class Tensor {
  public:
@@ -42,6 +42,9 @@ class Tensor {
   /// Contents are whatever was there.
   static Tensor empty(Shape shape, DType dtype);
   static Tensor zeros(Shape shape, DType dtype);
+  /// Shape and type alone: whoever asks for its elements or for those of a view gets
+  /// std::invalid_argument, until attach().
+  static Tensor without_memory(Shape shape, DType dtype);
   template <typename T>
   static Tensor from(Shape shape, const std::vector<T>& values) {
     Tensor tensor = empty(std::move(shape), kDTypeOf<T>);
@@ -52,6 +55,7 @@ class Tensor {
   }
 
   bool defined() const { return storage_ != nullptr; }
+  bool has_memory() const { return storage_ != nullptr && storage_->base != nullptr; }
   const Shape& shape() const { return shape_; }
   int64_t dim(int i) const {
     return shape_[static_cast<size_t>(i < 0 ? i + static_cast<int>(shape_.rank()) : i)];
@@ -64,15 +68,16 @@ class Tensor {
   template <typename T>
   T* data() {
     check_dtype(kDTypeOf<T>);
-    return static_cast<T*>(data_);
+    return static_cast<T*>(raw());
   }
   template <typename T>
   const T* data() const {
     check_dtype(kDTypeOf<T>);
-    return static_cast<const T*>(data_);
+    return static_cast<const T*>(raw());
   }
-  void* raw() { return data_; }
-  const void* raw() const { return data_; }
+  /// Null if undefined.
+  void* raw() { return address(); }
+  const void* raw() const { return address(); }
 
   /// The same memory under another shape of as many elements.
   Tensor view(Shape shape) const;
@@ -80,6 +85,14 @@ class Tensor {
   Tensor rows(int64_t begin, int64_t end) const;
   Tensor clone() const;
   void fill_zero();
+
+  /// Bytes of the memory that this tensor and all that share it lie in.
+  int64_t memory_bytes() const { return storage_ ? storage_->bytes : 0; }
+  /// Lends a tensor without memory, and all that share it, the memory of another one. Contents are
+  /// whatever was there. REQUIRES: lender.bytes() >= memory_bytes().
+  void attach(const Tensor& lender);
+  /// Ends attach().
+  void detach();
   /// Frees the recycled memory that no tensor uses.
   static void release_cache();
 
@@ -88,8 +101,26 @@ class Tensor {
     check(dtype_ == expected, "Tensor: dtype is ", dtype_name(dtype_), ", accessed as ",
           dtype_name(expected));
   }
-  std::shared_ptr<void> storage_;
-  void* data_ = nullptr;
+  /// What copies and views share.
+  struct Storage {
+    Storage() = default;
+    ~Storage();
+    Storage(const Storage&) = delete;
+    Storage& operator=(const Storage&) = delete;
+    char* base = nullptr;  // null: without memory
+    int64_t bytes = 0;
+    size_t block = 0;                 // size of the recycler's block at base; 0: base is lent
+    std::shared_ptr<Storage> lender;  // keeps lent memory alive
+  };
+  char* address() const {
+    if (storage_ == nullptr) return nullptr;
+    if (storage_->base == nullptr) throw_without_memory();
+    return storage_->base + offset_;
+  }
+  [[noreturn]] void throw_without_memory() const;
+
+  std::shared_ptr<Storage> storage_;
+  int64_t offset_ = 0;  // bytes
   Shape shape_;
   int64_t numel_ = 0;
   DType dtype_ = DType::kF32;

@@ -186,12 +186,4 @@ void CheckpointReader::release(std::string_view name) const {
   entry.file->release(*entry.view);
 }
 
-void CheckpointReader::sort_by_place(std::vector<std::string>& names) const {
-  std::sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
-    const Entry &x = tensors_.find(a)->second, &y = tensors_.find(b)->second;
-    return std::tuple(x.file->path(), x.view->data.data()) <
-           std::tuple(y.file->path(), y.view->data.data());
-  });
-}
-
 }  // namespace moerl::policy

@@ -41,9 +41,6 @@ class CheckpointReader {
   void read(ExecContext& ctx, std::string_view name, Tensor& out) const;
   /// Lets go of the pages of a tensor whose stored bytes were looked at. REQUIRES: it is there.
   void release(std::string_view name) const;
-  /// Sorts names by where their bytes lie, so that reading them runs once through each file.
-  /// REQUIRES: all of them are there.
-  void sort_by_place(std::vector<std::string>& names) const;
 
  private:
   void read_index(const std::filesystem::path& index);

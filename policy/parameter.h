@@ -10,13 +10,15 @@ namespace moerl {
 /// the kernels read.
 struct Parameter {
   std::string name;  ///< Hugging Face name, such as model.layers.0.mlp.gate_proj.weight
-  Tensor value;      ///< fp32 master
+  Tensor value;      ///< fp32 master; without memory where the model keeps none
   Tensor grad;       ///< fp32, same shape; undefined until gradients are enabled, and for buffers
   /// A buffer (e_score_correction_bias) has no gradient and no optimizer state; it is saved all the
   /// same.
   bool is_buffer = false;
+  /// Matrices have working images; vectors (norms, biases) are read as they are.
+  bool is_matrix() const { return value.shape().rank() >= 2; }
   /// Weight decay applies to matrices, not to norms.
-  bool decays() const { return value.shape().rank() >= 2; }
+  bool decays() const { return is_matrix(); }
 };
 
 }  // namespace moerl

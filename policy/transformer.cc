@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "common/rng.h"
+#include "kernels/norm/elementwise.h"
 #include "policy/transformer_impl.h"
 #include "policy/zero_pages.h"
 
@@ -54,11 +55,14 @@ void RoutingCounts::add(const RoutingCounts& other) {
 
 void TransformerSavedDelete::operator()(TransformerSaved* saved) const { delete saved; }
 
-Transformer::Impl::Impl(const ModelConfig& c, DType type)
+Transformer::Impl::Impl(const ModelConfig& c, DType type, Masters kept)
     : config(checked(c)),
       dtype(type),
-      embed_tokens{
-          "model.embed_tokens.weight", zero_pages({c.vocab_size, c.hidden_size}), {}, false},
+      masters(kept),
+      embed_tokens{"model.embed_tokens.weight",
+                   Tensor::without_memory({c.vocab_size, c.hidden_size}, DType::kF32),
+                   {},
+                   false},
       final_norm("model.norm.weight", c.hidden_size, c.rms_norm_eps),
       rope_table(kernels::rope_table(c.rope(), c.max_position_embeddings)) {
   check(dtype == DType::kF32 || dtype == DType::kBF16, "Transformer: dtype is ", dtype_name(dtype),
@@ -72,6 +76,10 @@ Transformer::Impl::Impl(const ModelConfig& c, DType type)
   final_norm.collect(parameters);
   if (!c.tie_word_embeddings)
     lm_head.emplace("lm_head", c.vocab_size, c.hidden_size).collect(parameters);
+  if (masters == Masters::kDropped) return;
+  for (Parameter* parameter : parameters)
+    if (!parameter->value.has_memory())
+      parameter->value.attach(zero_pages({parameter->value.memory_bytes() / 4}));
 }
 
 std::vector<Moe*> Transformer::Impl::moe_layers() {
@@ -82,8 +90,8 @@ std::vector<Moe*> Transformer::Impl::moe_layers() {
   return layers;
 }
 
-Transformer::Transformer(const ModelConfig& config, DType dtype)
-    : impl_(std::make_unique<Impl>(config, dtype)) {}
+Transformer::Transformer(const ModelConfig& config, DType dtype, Masters masters)
+    : impl_(std::make_unique<Impl>(config, dtype, masters)) {}
 Transformer::~Transformer() = default;
 
 const ModelConfig& Transformer::config() const { return impl_->config; }
@@ -97,7 +105,13 @@ std::vector<const Parameter*> Transformer::parameters() const {
   return {impl_->parameters.begin(), impl_->parameters.end()};
 }
 
+bool Transformer::has_masters() const { return impl_->masters == Masters::kKept; }
+void Transformer::need_masters(std::string_view what) const {
+  check(has_masters(), what, ": the model was made for inference and keeps no fp32 masters");
+}
+
 void Transformer::init_weights(uint64_t seed) {
+  need_masters("init_weights");
   const double std = impl_->config.initializer_range;
   ThreadPool pool(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   // Blocks of rows are streams of their own, so that they can be drawn side by side.
@@ -105,7 +119,7 @@ void Transformer::init_weights(uint64_t seed) {
   for (Parameter* parameter : impl_->parameters) {
     float* values = parameter->value.data<float>();
     const int64_t n = parameter->value.numel();
-    if (parameter->value.shape().rank() < 2) {
+    if (!parameter->is_matrix()) {
       const bool zero = parameter->is_buffer || parameter->name.ends_with(".bias");
       std::fill(values, values + n, zero ? 0.0f : 1.0f);
       continue;
@@ -120,6 +134,7 @@ void Transformer::init_weights(uint64_t seed) {
 }
 
 void Transformer::enable_gradients() {
+  need_masters("enable_gradients");
   Impl& m = *impl_;
   m.embed_tokens.grad = Tensor::zeros(m.embed_tokens.value.shape(), DType::kF32);
   for (DecoderBlock& block : m.blocks) block.enable_gradients();
@@ -134,17 +149,50 @@ void Transformer::zero_gradients() {
     if (parameter->grad.defined()) parameter->grad.fill_zero();
 }
 
-void Transformer::pack(ExecContext& ctx, bool with_dgrad) {
-  Impl& m = *impl_;
-  for (DecoderBlock& block : m.blocks) block.pack(ctx, m.dtype, with_dgrad);
-  if (m.mtp) m.mtp->pack(ctx, m.dtype, with_dgrad);
-  if (m.lm_head) {
-    m.lm_head->pack(ctx, m.dtype, with_dgrad);
-  } else {
-    kernels::pack_weight(ctx, m.embed_tokens.value, m.dtype, with_dgrad, m.tied_head);
+void Transformer::Impl::pack(ExecContext& ctx, const PackOptions& options) {
+  packed = false;
+  {
+    const MasterScope scope(embed_tokens.value, {&embed_tokens, 1}, options);
+    if (!lm_head)
+      kernels::pack_weight(ctx, embed_tokens.value, dtype, options.with_dgrad, tied_head);
+    if (masters == Masters::kKept) {
+      embedding = embed_tokens.value;
+    } else {
+      embedding = ctx.empty(embed_tokens.value.shape(), dtype);
+      kernels::cast(ctx, embed_tokens.value, embedding);
+    }
   }
-  m.packed = true;
-  m.packed_with_dgrad = with_dgrad;
+  for (DecoderBlock& block : blocks) block.pack(ctx, options);
+  if (mtp) mtp->pack(ctx, options);
+  if (lm_head) lm_head->pack(ctx, options);
+  packed = true;
+  packed_with_dgrad = options.with_dgrad;
+}
+
+void Transformer::pack(ExecContext& ctx, bool with_dgrad) {
+  need_masters("pack");
+  impl_->pack(ctx, {.dtype = impl_->dtype, .with_dgrad = with_dgrad});
+}
+
+void Transformer::load(ExecContext& ctx, const FillMaster& fill) {
+  Impl& m = *impl_;
+  m.packed = false;
+  Tensor scratch;
+  int64_t largest = 0;
+  for (Parameter* parameter : m.parameters) {
+    if (parameter->value.has_memory()) {
+      fill(*parameter);
+    } else {
+      largest = std::max(largest, parameter->value.memory_bytes());
+    }
+  }
+  if (largest > 0) scratch = ctx.empty({largest / 4}, DType::kF32);
+  m.pack(ctx,
+         {.dtype = m.dtype, .with_dgrad = m.has_gradients, .fill = &fill, .scratch = &scratch});
+  if (largest > 0) {
+    scratch = Tensor();
+    Tensor::release_cache();
+  }
 }
 
 Tensor Transformer::logits(ExecContext& ctx, const Tensor& hidden,

@@ -1,11 +1,13 @@
 #pragma once
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "kernels/attention/attention.h"
 #include "policy/kv_cache.h"
 #include "policy/model_config.h"
+#include "policy/pack_options.h"
 #include "policy/parameter.h"
 
 namespace moerl {
@@ -49,6 +51,10 @@ struct TrainingPass {
   double balance_scale = 1;
 };
 
+/// Whether a model keeps the fp32 masters of its matrices. Training, saving and sending weights need
+/// them; inference reads the working images alone, for which one master at a time is enough.
+enum class Masters : bool { kDropped, kKept };
+
 /// A language model of one of the families of policy/families: embedding, blocks of attention and
 /// (dense or expert) SwiGLU, final norm, head. Sampler and trainer call this one forward.
 ///
@@ -59,8 +65,8 @@ struct TrainingPass {
 /// read while weights change (pack, load, optimizer).
 class Transformer {
  public:
-  /// Weights are zero until init_weights() or a checkpoint fills them and pack() is called.
-  Transformer(const ModelConfig& config, DType dtype);
+  /// Weights are zero until init_weights() and pack(), or load().
+  Transformer(const ModelConfig& config, DType dtype, Masters masters = Masters::kKept);
   ~Transformer();
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
@@ -72,14 +78,23 @@ class Transformer {
 
   /// Every parameter and buffer, in the order of the checkpoint's layers. The pointers stay valid
   /// as long as the model. Tied embeddings are one parameter; the MTP module has no copies of
-  /// embedding and head.
+  /// embedding and head. Without masters, the matrices' values are shapes without memory.
   std::vector<Parameter*> parameters();
   std::vector<const Parameter*> parameters() const;
+  bool has_masters() const;
+  /// @param what  is to be done with them.
+  /// @throws std::invalid_argument if the model keeps no masters.
+  void need_masters(std::string_view what) const;
   /// Normal(0, initializer_range) matrices keyed by (seed, name), norms one, biases zero.
   void init_weights(uint64_t seed);
   /// Allocates gradients (zeroed).
   void enable_gradients();
   void zero_gradients();
+  /// Sets all weights and makes the working images, with what backward needs where gradients are
+  /// enabled. Without masters, memory is needed for the images and the largest fp32 matrix; if
+  /// `fill` throws, the model cannot be used until it is loaded again.
+  /// @param fill  called once for every parameter, to write its master.
+  void load(ExecContext& ctx, const FillMaster& fill);
   /// Refreshes the working images after the masters changed.
   /// @param with_dgrad  also what backward needs; a pure sampler leaves it out.
   void pack(ExecContext& ctx, bool with_dgrad = true);

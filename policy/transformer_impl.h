@@ -17,7 +17,7 @@ struct TransformerSaved {
 };
 
 struct Transformer::Impl {
-  Impl(const ModelConfig& config, DType dtype);
+  Impl(const ModelConfig& config, DType dtype, Masters masters);
 
   RowPlaces places(const ForwardBatch& batch) const {
     return {batch.positions, batch.segments, rope_table};
@@ -32,12 +32,15 @@ struct Transformer::Impl {
                  DecoderBlock::Saved& saved) const;
   /// A cache of one layer with the blocks that the batch names.
   kernels::PagedKv scratch_cache(const ForwardBatch& batch) const;
+  void pack(ExecContext& ctx, const PackOptions& options);
   /// The expert layers: hidden layers first, then the MTP module's.
   std::vector<Moe*> moe_layers();
 
   ModelConfig config;
   DType dtype;
+  Masters masters;
   Parameter embed_tokens;
+  Tensor embedding;  // [V, D], what forward reads: the master, or without it the working type
   std::deque<DecoderBlock> blocks;  // does not move what it holds
   std::optional<MtpModule> mtp;
   RmsNorm final_norm;

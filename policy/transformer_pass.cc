@@ -8,7 +8,7 @@ namespace moerl {
 
 Tensor Transformer::Impl::embed(ExecContext& ctx, std::span<const int32_t> token_ids) const {
   Tensor y = ctx.empty({static_cast<int64_t>(token_ids.size()), config.hidden_size}, dtype);
-  kernels::embedding_forward(ctx, embed_tokens.value, token_ids, y);
+  kernels::embedding_forward(ctx, embedding, token_ids, y);
   return y;
 }
 

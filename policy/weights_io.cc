@@ -88,28 +88,27 @@ ModelConfig read_model_config(const std::filesystem::path& directory) {
 
 void check_weights(const ModelConfig& config, const std::filesystem::path& directory) {
   const CheckpointReader reader(directory);
-  const Transformer model(config, DType::kF32);  // its masters take no memory: nothing fills them
+  const Transformer model(config, DType::kF32, Masters::kDropped);
   check_inventory(model, reader, directory);
 }
 
-void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory) {
+void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory,
+                  uint64_t* hash) {
   const CheckpointReader reader(directory);
   check_inventory(model, reader, directory);
-  std::map<std::string, Parameter*> parameters;
-  std::vector<std::string> names;
-  for (Parameter* parameter : model.parameters()) {
-    parameters[parameter->name] = parameter;
-    names.push_back(parameter->name);
-  }
-  reader.sort_by_place(names);
-  for (const std::string& name : names) reader.read(ctx, name, parameters[name]->value);
+  uint64_t combined = 0;
+  model.load(ctx, [&](Parameter& parameter) {
+    reader.read(ctx, parameter.name, parameter.value);
+    if (hash != nullptr)
+      combined = combine_weights_hash(combined, tensor_hash(parameter.name, parameter.value));
+  });
+  if (hash != nullptr) *hash = combined;
 }
 
 std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,
-                                        DType dtype, bool with_dgrad) {
-  auto model = std::make_unique<Transformer>(read_model_config(directory), dtype);
+                                        DType dtype, Masters masters) {
+  auto model = std::make_unique<Transformer>(read_model_config(directory), dtype, masters);
   load_weights(ctx, *model, directory);
-  model->pack(ctx, with_dgrad);
   return model;
 }
 
@@ -117,6 +116,7 @@ void save_model(ExecContext& ctx, const Transformer& model, const std::filesyste
                 DType dtype, int64_t max_shard_bytes) {
   check(dtype == DType::kF32 || dtype == DType::kBF16, "save_model: dtype is ", dtype_name(dtype),
         ", expected f32 or bf16");
+  model.need_masters("save_model");
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) throw IoError(concat(directory.string(), ": cannot create: ", error.message()));
@@ -141,6 +141,7 @@ void save_model(ExecContext& ctx, const Transformer& model, const std::filesyste
 }
 
 uint64_t weights_hash(const Transformer& model) {
+  model.need_masters("weights_hash");
   uint64_t combined = 0;
   for (const Parameter* parameter : model.parameters())
     combined = combine_weights_hash(combined, tensor_hash(parameter->name, parameter->value));

@@ -14,31 +14,33 @@ ModelConfig read_model_config(const std::filesystem::path& directory);
 /// @throws IoError as load_weights does.
 void check_weights(const ModelConfig& config, const std::filesystem::path& directory);
 
-/// Fills every parameter and buffer from the safetensors of a Hugging Face model directory (F32,
-/// BF16, F16, or F8_E4M3 with block scales). The caller packs the model afterwards.
+/// Loads every parameter and buffer from the safetensors of a Hugging Face model directory (F32,
+/// BF16, F16, or F8_E4M3 with block scales); see Transformer::load.
 /// The duplicates of embedding and head that checkpoints hold (those of the MTP module, lm_head
 /// under tied embeddings) are accepted and not read; so is a whole MTP module that the model was
 /// configured without.
+/// @param hash  out: weights_hash() of what was read; null if it is not wanted.
 /// @throws IoError listing every tensor that is missing, unexpected or of another shape; then
 /// nothing was changed.
-void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory);
+void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory,
+                  uint64_t* hash = nullptr);
 
-/// read_model_config, load_weights and pack in one.
-/// @param with_dgrad  see Transformer::pack.
+/// read_model_config and load_weights in one.
 std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,
-                                        DType dtype, bool with_dgrad = true);
+                                        DType dtype, Masters masters = Masters::kKept);
 
 inline constexpr int64_t kDefaultShardBytes = int64_t{5} << 30;
 
 /// Writes config.json and the weights as a Hugging Face model directory that transformers loads;
 /// creates the directory. Each file is replaced atomically.
 /// @param dtype  F32: every bit of the masters; BF16: rounded to nearest even, buffers stay F32.
-/// @throws IoError.
+/// @throws IoError; std::invalid_argument if the model keeps no masters.
 void save_model(ExecContext& ctx, const Transformer& model, const std::filesystem::path& directory,
                 DType dtype, int64_t max_shard_bytes = kDefaultShardBytes);
 
 /// A 64-bit fingerprint of all masters and buffers: names, shapes and fp32 bits. The order of the
 /// tensors does not matter. It finds mistakes and damage, not malice.
+/// @throws std::invalid_argument if the model keeps no masters.
 uint64_t weights_hash(const Transformer& model);
 
 }  // namespace moerl

@@ -50,7 +50,7 @@ struct Session {
   explicit Session(const Options& o)
       : options(o),
         ctx(num_threads(o.threads), isa_from_environment()),
-        model(open_model(ctx, o.model, o.dtype)),
+        model(open_model(ctx, o.model, {.dtype = o.dtype})),
         chat(template_of(o, model.place)),
         sampler(ctx, model, chat,
                 {.sampling = o.sampling, .seed = o.seed, .kv_cache_gb = o.kv_cache_gb}) {}

@@ -25,7 +25,7 @@ ScoringSummary score_into(const Options& options, std::ostream& out) {
       throw IoError(concat(options.file, ": cannot be opened for reading"));
   }
   ExecContext ctx(num_threads(options.threads), isa_from_environment());
-  const OpenedModel model = open_model(ctx, options.model, options.dtype);
+  const OpenedModel model = open_model(ctx, options.model, {.dtype = options.dtype});
   return options.file == "-"
              ? score_rows(ctx, model, options.scoring, std::cin, "standard input", out)
              : score_rows(ctx, model, options.scoring, file, options.file, out);

@@ -86,8 +86,8 @@ void add_serve_rollout(CLI::App& serve) {
     const TaskData task =
         load_task(recipe.task, recipe.directory, static_cast<uint64_t>(recipe.seed));
     const LoadedTokenizer tokenizer = load_tokenizer(recipe, task, load_model_config(recipe));
-    const std::unique_ptr<Transformer> policy = make_policy(recipe, tokenizer.tokenizer);
-    policy->pack(ctx, /*with_dgrad=*/false);
+    const std::unique_ptr<Transformer> policy =
+        make_policy(recipe, tokenizer.tokenizer, Masters::kDropped);
     RolloutServer server(*policy,
                          {.engine = engine_config(recipe.rollout),
                           .address = options->address,

@@ -55,7 +55,7 @@ void serve(const Options& options) {
   SignalWaiter signals;
   const std::string key = read_key(options.key_file);
   ExecContext ctx(num_threads(options.threads), isa_from_environment());
-  const OpenedModel model = open_model(ctx, options.model, options.dtype);
+  const OpenedModel model = open_model(ctx, options.model, {.dtype = options.dtype});
   const policy::ChatTemplate chat = template_of(options, model.place);
   EngineConfig engine;
   engine.kv_cache_bytes = static_cast<int64_t>(options.kv_cache_gb * (1 << 30));

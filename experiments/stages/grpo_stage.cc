@@ -111,10 +111,7 @@ class GrpoStage {
   void start_reference() {
     const std::filesystem::path& saved = experiment_.resumed_reference();
     std::unique_ptr<Transformer> reference = copy_of(experiment_.policy(), experiment_.ctx());
-    if (!saved.empty()) {
-      load_weights(experiment_.ctx(), *reference, saved);
-      reference->pack(experiment_.ctx(), false);
-    }
+    if (!saved.empty()) load_weights(experiment_.ctx(), *reference, saved);
     trainer_.set_reference(std::move(reference));
   }
 

@@ -15,7 +15,6 @@ constexpr int64_t kBackwardColumns = 64;
 void check_arguments(const char* op, const char* table_name, const Tensor& table,
                      std::span<const int32_t> ids, const char* rows_name, const Tensor& rows) {
   check_rank(op, table_name, table, 2);
-  check_dtype(op, table_name, table, DType::kF32);
   check_shape(op, rows_name, rows, Shape{static_cast<int64_t>(ids.size()), table.dim(1)});
   check_f32_or_bf16(op, rows_name, rows);
   for (size_t t = 0; t < ids.size(); ++t)
@@ -28,13 +27,14 @@ void check_arguments(const char* op, const char* table_name, const Tensor& table
 void embedding_forward(ExecContext& ctx, const Tensor& table, std::span<const int32_t> ids,
                        Tensor& y) {
   check_arguments("embedding", "table", table, ids, "y", y);
+  if (table.dtype() != y.dtype()) check_dtype("embedding", "table", table, DType::kF32);
   const int64_t dim = table.dim(1);
   switch (ctx.device()) {
     case Device::kCpu:
       return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
         parallel_rows(ctx, y.dim(0), rows_per_turn(dim), [&](int64_t begin, int64_t end) {
-          EmbeddingCpu<isa>::forward(table.data<float>(), dim, ids.data(), y.dtype(), y.raw(),
-                                     begin, end);
+          EmbeddingCpu<isa>::forward(table.dtype(), table.raw(), dim, ids.data(), y.dtype(),
+                                     y.raw(), begin, end);
         });
       });
     case Device::kCuda:
@@ -45,6 +45,7 @@ void embedding_forward(ExecContext& ctx, const Tensor& table, std::span<const in
 void embedding_backward(ExecContext& ctx, const Tensor& dy, std::span<const int32_t> ids,
                         Tensor& dtable) {
   check_arguments("embedding_backward", "dtable", dtable, ids, "dy", dy);
+  check_dtype("embedding_backward", "dtable", dtable, DType::kF32);
   const int64_t dim = dtable.dim(1);
   switch (ctx.device()) {
     case Device::kCpu:

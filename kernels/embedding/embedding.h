@@ -7,7 +7,8 @@
 namespace moerl::kernels {
 
 /// y[t, :] = table[ids[t], :], converted to y's type.
-/// @param table [V, D] fp32 (the master) @param y out [T, D] bf16 or fp32.
+/// @param table [V, D] fp32 (the master), or of y's type: the same bits if it is the rounded master.
+/// @param y out [T, D] bf16 or fp32.
 /// @throws std::invalid_argument if an id is outside [0, V).
 void embedding_forward(ExecContext& ctx, const Tensor& table, std::span<const int32_t> ids,
                        Tensor& y);

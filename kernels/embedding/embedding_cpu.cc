@@ -5,12 +5,12 @@
 namespace moerl::kernels {
 namespace {
 
-template <typename T>
-void forward_rows(const float* table, int64_t dim, const int32_t* ids, T* y, int64_t begin,
+template <typename From, typename To>
+void forward_rows(const From* table, int64_t dim, const int32_t* ids, To* y, int64_t begin,
                   int64_t end) {
   for (int64_t t = begin; t < end; ++t) {
-    const float* row = table + ids[t] * dim;
-    T* out = y + t * dim;
+    const From* row = table + ids[t] * dim;
+    To* out = y + t * dim;
     for_each_lanes(dim, [&](int64_t d, int64_t n)
                             MOERL_INLINE_LAMBDA { store_n(out + d, load_n(row + d, n), n); });
   }
@@ -31,12 +31,15 @@ void backward_columns(const T* dy, int64_t dim, const int32_t* ids, int64_t coun
 }  // namespace
 
 template <>
-void EmbeddingCpu<kIsa>::forward(const float* table, int64_t dim, const int32_t* ids, DType dtype,
-                                 void* y, int64_t begin, int64_t end) {
-  if (dtype == DType::kBF16)
-    forward_rows(table, dim, ids, static_cast<bf16*>(y), begin, end);
+void EmbeddingCpu<kIsa>::forward(DType table_dtype, const void* table, int64_t dim,
+                                 const int32_t* ids, DType dtype, void* y, int64_t begin,
+                                 int64_t end) {
+  if (table_dtype == DType::kBF16)
+    forward_rows(static_cast<const bf16*>(table), dim, ids, static_cast<bf16*>(y), begin, end);
+  else if (dtype == DType::kBF16)
+    forward_rows(static_cast<const float*>(table), dim, ids, static_cast<bf16*>(y), begin, end);
   else
-    forward_rows(table, dim, ids, static_cast<float*>(y), begin, end);
+    forward_rows(static_cast<const float*>(table), dim, ids, static_cast<float*>(y), begin, end);
 }
 
 template <>

@@ -9,8 +9,8 @@ namespace moerl::kernels {
 template <Isa isa>
 struct EmbeddingCpu {
   /// Tokens [begin, end).
-  static void forward(const float* table, int64_t dim, const int32_t* ids, DType dtype, void* y,
-                      int64_t begin, int64_t end);
+  static void forward(DType table_dtype, const void* table, int64_t dim, const int32_t* ids,
+                      DType dtype, void* y, int64_t begin, int64_t end);
   /// All tokens, columns [begin, end).
   static void backward(DType dtype, const void* dy, int64_t dim, const int32_t* ids, int64_t count,
                        float* dtable, int64_t begin, int64_t end);

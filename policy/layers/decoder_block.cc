@@ -47,9 +47,9 @@ void DecoderBlock::enable_gradients() {
   std::visit([](auto& ffn) { ffn.enable_gradients(); }, ffn_);
 }
 
-void DecoderBlock::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
-  std::visit([&](auto& attention) { attention.pack(ctx, dtype, with_dgrad); }, attention_);
-  std::visit([&](auto& ffn) { ffn.pack(ctx, dtype, with_dgrad); }, ffn_);
+void DecoderBlock::pack(ExecContext& ctx, const PackOptions& options) {
+  std::visit([&](auto& attention) { attention.pack(ctx, options); }, attention_);
+  std::visit([&](auto& ffn) { ffn.pack(ctx, options); }, ffn_);
 }
 
 void DecoderBlock::forward(ExecContext& ctx, Residual& stream, const RowPlaces& places,

@@ -30,7 +30,7 @@ class DecoderBlock {
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();
-  void pack(ExecContext& ctx, DType dtype, bool with_dgrad);
+  void pack(ExecContext& ctx, const PackOptions& options);
   /// Null in a dense layer.
   Moe* moe() { return std::get_if<Moe>(&ffn_); }
 

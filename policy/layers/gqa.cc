@@ -52,9 +52,9 @@ void Gqa::enable_gradients() {
   o_proj_.enable_gradients();
 }
 
-void Gqa::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
-  qkv_proj_.pack(ctx, dtype, with_dgrad);
-  o_proj_.pack(ctx, dtype, with_dgrad);
+void Gqa::pack(ExecContext& ctx, const PackOptions& options) {
+  qkv_proj_.pack(ctx, options);
+  o_proj_.pack(ctx, options);
 }
 
 Tensor Gqa::forward(ExecContext& ctx, const Tensor& x, const RowPlaces& places,

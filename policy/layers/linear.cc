@@ -1,14 +1,13 @@
 #include "policy/layers/linear.h"
 
 #include "kernels/norm/bias.h"
-#include "policy/zero_pages.h"
 
 namespace moerl {
 
 Linear::Linear(const std::vector<Part>& parts, int64_t in_features, bool with_bias) {
   int64_t rows = 0;
   for (const Part& part : parts) rows += part.out_features;
-  value_ = zero_pages({rows, in_features});
+  value_ = Tensor::without_memory({rows, in_features}, DType::kF32);
   if (with_bias) bias_ = Tensor::zeros({rows}, DType::kF32);
   int64_t begin = 0;
   for (const Part& part : parts) {
@@ -28,15 +27,16 @@ void Linear::enable_gradients() {
   if (bias_.defined()) bias_grad_ = Tensor::zeros(bias_.shape(), DType::kF32);
   int64_t begin = 0;
   for (Parameter& parameter : parameters_) {
-    const bool is_bias = parameter.value.shape().rank() == 1;
+    const bool is_bias = !parameter.is_matrix();
     const int64_t end = begin + parameter.value.dim(0);
     parameter.grad = (is_bias ? bias_grad_ : grad_).rows(begin, end);
     if (is_bias || !bias_.defined()) begin = end;  // a bias closes its part
   }
 }
 
-void Linear::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
-  kernels::pack_weight(ctx, value_, dtype, with_dgrad, image_);
+void Linear::pack(ExecContext& ctx, const PackOptions& options) {
+  const MasterScope scope = master(options);
+  kernels::pack_weight(ctx, value_, options.dtype, options.with_dgrad, image_);
 }
 
 Tensor Linear::forward(ExecContext& ctx, const Tensor& x) const {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/gemm/linear.h"
+#include "policy/pack_options.h"
 #include "policy/parameter.h"
 
 namespace moerl {
@@ -28,7 +29,7 @@ class Linear {
   /// Allocates zeroed gradients of the parameters.
   void enable_gradients();
   /// Refreshes the working image from the master.
-  void pack(ExecContext& ctx, DType dtype, bool with_dgrad);
+  void pack(ExecContext& ctx, const PackOptions& options);
 
   /// @param x [T, K] of the working type. @return [T, N] of the same type.
   Tensor forward(ExecContext& ctx, const Tensor& x) const;
@@ -40,10 +41,12 @@ class Linear {
 
   const kernels::PackedWeight& image() const { return image_; }
   const Tensor& value() const { return value_; }
+  /// Keeps the master readable for those who make images of their own from it.
+  MasterScope master(const PackOptions& options) { return {value_, parameters_, options}; }
   Tensor& grad() { return grad_; }
 
  private:
-  Tensor value_, grad_;      // [N, K] fp32
+  Tensor value_, grad_;      // [N, K] fp32; the model gives value_ memory
   Tensor bias_, bias_grad_;  // [N] fp32; undefined without bias
   std::vector<Parameter> parameters_;
   kernels::PackedWeight image_;

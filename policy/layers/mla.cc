@@ -65,13 +65,14 @@ void Mla::enable_gradients() {
   for (Tensor& grad : up_v_grads_) up_v_grad_pointers_.push_back(&grad);
 }
 
-void Mla::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
-  if (q_a_proj_) q_a_proj_->pack(ctx, dtype, with_dgrad);
-  q_b_proj_.pack(ctx, dtype, with_dgrad);
-  kv_a_proj_.pack(ctx, dtype, with_dgrad);
-  o_proj_.pack(ctx, dtype, with_dgrad);
-  if (!absorbed_) return kv_b_proj_.pack(ctx, dtype, with_dgrad);
+void Mla::pack(ExecContext& ctx, const PackOptions& options) {
+  if (q_a_proj_) q_a_proj_->pack(ctx, options);
+  q_b_proj_.pack(ctx, options);
+  kv_a_proj_.pack(ctx, options);
+  o_proj_.pack(ctx, options);
+  if (!absorbed_) return kv_b_proj_.pack(ctx, options);
 
+  const MasterScope scope = kv_b_proj_.master(options);
   up_k_.resize(static_cast<size_t>(heads_));
   up_v_.resize(static_cast<size_t>(heads_));
   up_k_images_.clear(), up_v_images_.clear();
@@ -80,9 +81,10 @@ void Mla::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
     kernels::PackedWeight& up_k = up_k_[static_cast<size_t>(h)];
     kernels::PackedWeight& up_v = up_v_[static_cast<size_t>(h)];
     // W_UK is used transposed: its dgrad image is what forward reads.
-    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row, row + dn_), dtype, true, up_k);
-    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row + dn_, row + dn_ + dv_), dtype,
-                         with_dgrad, up_v);
+    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row, row + dn_),
+                         options.dtype, true, up_k);
+    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row + dn_, row + dn_ + dv_),
+                         options.dtype, options.with_dgrad, up_v);
     up_k_images_.push_back(&up_k);
     up_v_images_.push_back(&up_v);
   }

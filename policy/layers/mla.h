@@ -36,7 +36,7 @@ class Mla {
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();
-  void pack(ExecContext& ctx, DType dtype, bool with_dgrad);
+  void pack(ExecContext& ctx, const PackOptions& options);
 
   /// Appends the rows' keys and values to the cache. @param x [T, D]. @param saved  null in
   /// inference.

@@ -53,10 +53,12 @@ void Moe::enable_gradients() {
   if (shared_) shared_->enable_gradients();
 }
 
-void Moe::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
-  gate_.pack(ctx, DType::kF32, with_dgrad);
-  for (SwiGluMlp& expert : experts_) expert.pack(ctx, dtype, with_dgrad);
-  if (shared_) shared_->pack(ctx, dtype, with_dgrad);
+void Moe::pack(ExecContext& ctx, const PackOptions& options) {
+  PackOptions of_gate = options;
+  of_gate.dtype = DType::kF32;
+  gate_.pack(ctx, of_gate);
+  for (SwiGluMlp& expert : experts_) expert.pack(ctx, options);
+  if (shared_) shared_->pack(ctx, options);
 }
 
 Moe::Routing Moe::route(ExecContext& ctx, const Tensor& x) const {

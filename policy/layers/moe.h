@@ -39,7 +39,7 @@ class Moe {
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();
-  void pack(ExecContext& ctx, DType dtype, bool with_dgrad);
+  void pack(ExecContext& ctx, const PackOptions& options);
 
   /// @param x [T, D].
   /// @param sequences  the rows of each sequence; read for the balance loss alone.

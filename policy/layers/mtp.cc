@@ -25,9 +25,9 @@ void MtpModule::enable_gradients() {
   head_norm_.enable_gradients();
 }
 
-void MtpModule::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
-  eh_proj_.pack(ctx, dtype, with_dgrad);
-  block_.pack(ctx, dtype, with_dgrad);
+void MtpModule::pack(ExecContext& ctx, const PackOptions& options) {
+  eh_proj_.pack(ctx, options);
+  block_.pack(ctx, options);
 }
 
 Tensor MtpModule::forward(ExecContext& ctx, const Tensor& embedded, const Tensor& hidden,

@@ -28,7 +28,7 @@ class MtpModule {
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();
-  void pack(ExecContext& ctx, DType dtype, bool with_dgrad);
+  void pack(ExecContext& ctx, const PackOptions& options);
   DecoderBlock& block() { return block_; }
 
   /// @param embedded [T, D], of the next tokens. @param hidden [T, D].

@@ -19,9 +19,9 @@ void SwiGluMlp::enable_gradients() {
   down_.enable_gradients();
 }
 
-void SwiGluMlp::pack(ExecContext& ctx, DType dtype, bool with_dgrad) {
-  gate_up_.pack(ctx, dtype, with_dgrad);
-  down_.pack(ctx, dtype, with_dgrad);
+void SwiGluMlp::pack(ExecContext& ctx, const PackOptions& options) {
+  gate_up_.pack(ctx, options);
+  down_.pack(ctx, options);
 }
 
 Tensor SwiGluMlp::forward(ExecContext& ctx, const Tensor& x, Saved* saved) const {

@@ -21,7 +21,7 @@ class SwiGluMlp {
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();
-  void pack(ExecContext& ctx, DType dtype, bool with_dgrad);
+  void pack(ExecContext& ctx, const PackOptions& options);
 
   /// @param x [T, D]. @param saved  null in inference.
   Tensor forward(ExecContext& ctx, const Tensor& x, Saved* saved) const;

@@ -29,6 +29,7 @@ WeightsClient::WeightsClient(std::shared_ptr<grpc::Channel> channel, std::string
 
 uint64_t WeightsClient::update(const Transformer& model, int64_t policy_version,
                                std::chrono::milliseconds timeout) const {
+  model.need_masters("sending weights");
   const auto stub = v1::WeightsService::NewStub(channel_);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + timeout);

@@ -20,7 +20,7 @@ class WeightsClient {
   /// Sends every master of the model and waits until the worker has taken them over. Nobody may
   /// change the weights meanwhile.
   /// @return the hash of the weights.
-  /// @throws the types of rpc::throw_if_error.
+  /// @throws the types of rpc::throw_if_error; std::invalid_argument if the model has no masters.
   uint64_t update(const Transformer& model, int64_t policy_version,
                   std::chrono::milliseconds timeout) const;
 

@@ -57,8 +57,7 @@ grpc::Status WeightsService::UpdateWeights(grpc::ServerContext* context,
 
   engine_.with_exclusive_weights([&] {
     if (context->IsCancelled()) throw Cancelled("the update was cancelled");
-    staging.copy_to(model_);
-    model_.pack(ctx_, /*with_dgrad=*/false);
+    staging.load_into(ctx_, model_);
     engine_.set_policy_version(header.policy_version(), header.weights_hash());
   });
   response->set_policy_version(header.policy_version());

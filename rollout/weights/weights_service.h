@@ -7,8 +7,8 @@
 namespace moerl {
 
 /// Receives weights for an Engine's model; contract in weights.proto. An update is staged beside
-/// the weights in use (so memory for the masters is needed twice while it lasts) and copied over
-/// when it is complete and proven.
+/// the weights in use (so fp32 weights are needed once more while it lasts) and taken over when it
+/// is complete and proven.
 class WeightsService final : public v1::WeightsService::Service {
  public:
   /// All borrowed. @param model  the one that `engine` samples from.

@@ -3,15 +3,29 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "kernels/norm/elementwise.h"
 #include "policy/tensor_hash.h"
 
 namespace moerl {
 
 WeightsStaging::WeightsStaging(const Transformer& model) {
+  int64_t numel = 0;
+  for (const Parameter* parameter : model.parameters()) numel += parameter->value.numel();
+  memory_ = Tensor::empty({numel}, DType::kF32);
+  int64_t begin = 0;
   for (const Parameter* parameter : model.parameters()) {
     index_.emplace(parameter->name, tensors_.size());
-    tensors_.push_back({.parameter = parameter});
+    const int64_t end = begin + parameter->value.numel();
+    tensors_.push_back({.parameter = parameter,
+                        .value = memory_.rows(begin, end).view(parameter->value.shape())});
+    begin = end;
   }
+}
+
+WeightsStaging::~WeightsStaging() {
+  tensors_.clear();
+  memory_ = Tensor();
+  Tensor::release_cache();
 }
 
 void WeightsStaging::add(const Chunk& chunk) {
@@ -26,10 +40,7 @@ void WeightsStaging::add(const Chunk& chunk) {
   const auto size = static_cast<int64_t>(chunk.data.size());
   check(size >= 1 && size <= own.bytes() - staged.received, "tensor ", chunk.name, ": chunk has ",
         size, " bytes, expected 1 to ", own.bytes() - staged.received);
-  if (staged.received == 0) {
-    staged.value = Tensor::empty(own.shape(), DType::kF32);
-    staged.hash = chunk.hash;
-  }
+  if (staged.received == 0) staged.hash = chunk.hash;
   check(chunk.hash == staged.hash, "tensor ", chunk.name, ": hash is ", chunk.hash,
         ", earlier chunks had ", staged.hash);
   std::memcpy(static_cast<char*>(staged.value.raw()) + staged.received, chunk.data.data(),
@@ -55,12 +66,10 @@ void WeightsStaging::check_complete(uint64_t weights_hash) const {
         combined);
 }
 
-void WeightsStaging::copy_to(Transformer& model) const {
-  const std::vector<Parameter*> parameters = model.parameters();
-  check_internal(parameters.size() == tensors_.size(), "WeightsStaging: another model");
-  for (size_t i = 0; i < parameters.size(); ++i)
-    std::memcpy(parameters[i]->value.raw(), tensors_[i].value.raw(),
-                static_cast<size_t>(parameters[i]->value.bytes()));
+void WeightsStaging::load_into(ExecContext& ctx, Transformer& model) const {
+  model.load(ctx, [&](Parameter& parameter) {
+    kernels::cast(ctx, tensors_[index_.at(parameter.name)].value, parameter.value);
+  });
 }
 
 }  // namespace moerl

@@ -20,6 +20,10 @@ class WeightsStaging {
   };
 
   explicit WeightsStaging(const Transformer& model);
+  /// Gives the memory back to the system.
+  ~WeightsStaging();
+  WeightsStaging(const WeightsStaging&) = delete;
+  WeightsStaging& operator=(const WeightsStaging&) = delete;
 
   /// @throws std::invalid_argument naming the tensor: unknown, of another shape, not the piece that
   ///   comes next, or complete with another hash than announced.
@@ -27,16 +31,17 @@ class WeightsStaging {
   /// @throws std::invalid_argument if a tensor is missing or incomplete, or the combined hash is
   ///   another one.
   void check_complete(uint64_t weights_hash) const;
-  /// Overwrites the masters of the model.
-  void copy_to(Transformer& model) const;
+  /// Loads the model with the weights.
+  void load_into(ExecContext& ctx, Transformer& model) const;
 
  private:
   struct Staged {
     const Parameter* parameter = nullptr;
-    Tensor value;
+    Tensor value;  ///< lies in memory_
     int64_t received = 0;  ///< bytes
     uint64_t hash = 0;
   };
+  Tensor memory_;                ///< of all tensors: as a whole it can be given back
   std::vector<Staged> tensors_;  ///< in the order of model.parameters()
   std::unordered_map<std::string, size_t> index_;
 };

@@ -102,7 +102,7 @@ TEST(ModelSourceTest, TheTasksTokenizerMustFitTheModel) {
   const LoadedTokenizer loaded = load_tokenizer(recipe, task, model);
   EXPECT_EQ(loaded.stop_token_ids,
             std::vector<int32_t>{loaded.tokenizer.token_id("<｜end▁of▁sentence｜>").value()});
-  EXPECT_EQ(make_policy(recipe, loaded.tokenizer)->config().sampled_vocab_size(),
+  EXPECT_EQ(make_policy(recipe, loaded.tokenizer, Masters::kDropped)->config().sampled_vocab_size(),
             loaded.tokenizer.vocab_size());
   model.further_eos_token_ids = {7, 3};
   EXPECT_EQ(load_tokenizer(recipe, task, model).stop_token_ids,

@@ -45,7 +45,9 @@ TEST(ModelPlanTest, MemoryIsTheSumOfItsParts) {
   const ModelConfig model = published("moonlight-16b-a3b");
   const ModelPlan plan = plan_model(model);
   const int64_t n = model.num_parameters();
-  EXPECT_EQ(plan.sampling(), 6 * n);
+  EXPECT_EQ(plan.one_matrix, 4 * 163840 * 2048);  // the embedding
+  EXPECT_EQ(plan.sampling(0), 2 * n + plan.one_matrix);
+  EXPECT_EQ(plan.sampling(int64_t{1} << 40), 2 * n + (int64_t{1} << 40));
   EXPECT_EQ(plan.training(), 20 * n);
   EXPECT_EQ(plan.recomputed_per_token, 27 * 2048 * 2);
   EXPECT_GT(plan.activations_per_token, 10 * plan.recomputed_per_token);
@@ -60,7 +62,7 @@ TEST(ModelPlanTest, VerdictSaysWhatDoesNotFit) {
       ::testing::AllOf(HasSubstr("671,026,419,200"), HasSubstr("70,272 bytes"),
                        HasSubstr("4,997,120 bytes"), HasSubstr("verdict: sampling does not fit"),
                        HasSubstr("; training does not fit")));
-  EXPECT_THAT(describe_plan(model, plan.sampling() + 2 * kGiB),
+  EXPECT_THAT(describe_plan(model, plan.sampling(0) + kGiB),
               HasSubstr("verdict: sampling fits; training does not fit"));
   EXPECT_THAT(describe_plan(model, plan.training() + 2 * kGiB), HasSubstr("training does not fit"));
   EXPECT_THAT(describe_plan(model, plan.training() + 2 * kGiB),

@@ -79,8 +79,8 @@ TEST_F(OpenModelTest, TakesTheWorkingTypeOfTheRunAndLimitsTheTokens) {
   EXPECT_EQ(of_run.transformer->dtype(), DType::kF32);
   EXPECT_EQ(of_run.transformer->config().sampled_vocab_size(), kTinyTokens);
   EXPECT_EQ(of_run.need_tokenizer().stop_token_ids, std::vector<int32_t>{1});
-  EXPECT_EQ(open_model(ctx, run, "bf16").transformer->dtype(), DType::kBF16);
-  EXPECT_THROW(open_model(ctx, run, "f16"), std::invalid_argument);
+  EXPECT_EQ(open_model(ctx, run, {.dtype = "bf16"}).transformer->dtype(), DType::kBF16);
+  EXPECT_THROW(open_model(ctx, run, {.dtype = "f16"}), std::invalid_argument);
 
   const fs::path hf = root.path() / "hf";
   write_tiny_directory(ctx, hf, "");

@@ -20,7 +20,7 @@ class SampleRowsTest : public ::testing::Test {
  protected:
   void SetUp() override {
     write_tiny_directory(ctx, root.path() / "model");
-    model = open_model(ctx, root.path() / "model", "f32");
+    model = open_model(ctx, root.path() / "model", {.dtype = "f32"});
   }
   TextSampler sampler(int64_t max_num_seqs = 64) {
     return {ctx,
@@ -119,7 +119,7 @@ TEST_F(SampleRowsTest, TurnEndsOfTheTemplateStopToo) {
   const std::string tokenizer_json =
       policy::build_tokenizer_json({.tokens = {}, .special_tokens = {kBos, kEos, "<|im_end|>"}});
   write_tiny_directory(ctx, root.path() / "chat", tokenizer_json);
-  model = open_model(ctx, root.path() / "chat", "f32");
+  model = open_model(ctx, root.path() / "chat", {.dtype = "f32"});
   ASSERT_EQ(model.tokenizer->stop_token_ids, std::vector<int32_t>{1});
   const auto count_ends = [&](const char* name) {
     chat = policy::ChatTemplate::named(name);

@@ -19,7 +19,7 @@ class ScoringTest : public ::testing::TestWithParam<std::string> {
  protected:
   OpenedModel open(const std::string& dtype = "bf16") {
     write_tiny_directory(ctx, root.path() / "model");
-    return open_model(ctx, root.path() / "model", dtype);
+    return open_model(ctx, root.path() / "model", {.dtype = dtype});
   }
   std::string score(const OpenedModel& model, const std::string& rows,
                     const ScoringOptions& options = {}) {

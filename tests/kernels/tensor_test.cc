@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "tests/testing/same_bits.h"
+
 namespace moerl {
 namespace {
 
@@ -34,6 +36,36 @@ TEST(TensorTest, LiveTensorsKeepTheirMemoryWhenTheCacheIsReleased) {
     const Tensor other = of_size(numel, 3);
     for (int64_t i = 0; i < numel; ++i) ASSERT_EQ(kept.data<float>()[i], 2) << i << " of " << numel;
   }
+}
+
+TEST(TensorTest, MemoryIsLentToATensorAndItsViews) {
+  Tensor tensor = Tensor::without_memory({4, 3}, DType::kF32);
+  Tensor part = tensor.rows(1, 3).view({6});
+  EXPECT_TRUE(tensor.defined());
+  EXPECT_EQ(part.shape(), (Shape{6}));
+  EXPECT_EQ(part.memory_bytes(), 4 * 3 * 4);
+  const auto expect_without = [&] {
+    EXPECT_FALSE(part.has_memory());
+    EXPECT_INVALID_ARGUMENT(tensor.raw(), "[4, 3] has no memory");
+    EXPECT_INVALID_ARGUMENT(part.data<float>(), "[6] has no memory");
+    EXPECT_INVALID_ARGUMENT(part.clone(), "has no memory");
+    EXPECT_INVALID_ARGUMENT(part.fill_zero(), "has no memory");
+    EXPECT_INVALID_ARGUMENT(part.detach(), "no lent memory");
+  };
+  expect_without();
+  EXPECT_INVALID_ARGUMENT(part.attach(Tensor::empty({11}, DType::kF32)), "at least 48");
+  {
+    Tensor lender = Tensor::from<float>({12}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+    part.attach(lender);
+    tensor.data<float>()[4] = 40;
+    EXPECT_EQ(lender.data<float>()[4], 40);
+  }
+  EXPECT_EQ(part.data<float>()[0], 3);  // the lender's memory outlives it
+  EXPECT_EQ(part.data<float>()[1], 40);
+  EXPECT_INVALID_ARGUMENT(tensor.attach(tensor.clone()), "has memory already");
+  tensor.detach();
+  expect_without();
+  EXPECT_INVALID_ARGUMENT(Tensor::zeros({2}, DType::kF32).detach(), "no lent memory");
 }
 
 }  // namespace

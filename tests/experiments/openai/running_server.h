@@ -18,7 +18,7 @@ struct RunningServer {
     ModelConfig config = tiny_text_config();
     config.max_position_embeddings = 4096;
     write_tiny_directory(ctx, root.path() / "tiny", tiny_tokenizer_json(), config);
-    model = open_model(ctx, root.path() / "tiny", "f32");
+    model = open_model(ctx, root.path() / "tiny", {.dtype = "f32"});
     if (service_config.model_name.empty()) service_config.model_name = "tiny";
     service_config.engine.kv_cache_bytes = int64_t{64} << 20;
     http.address = "127.0.0.1:0";

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "kernels/embedding/embedding_ref.h"
+#include "kernels/norm/elementwise.h"
 #include "tests/testing/same_bits.h"
 #include "tests/testing/tolerance.h"
 
@@ -45,6 +46,15 @@ TEST_P(EmbeddingTest, ForwardCopiesTheRowsRoundedOnce) {
   }
 }
 
+TEST_P(EmbeddingTest, ATableOfTheOutputsTypeGivesTheSameBits) {
+  Tensor y = ctx_.empty({rows(), dim()}, dtype()), same = ctx_.empty({rows(), dim()}, dtype());
+  embedding_forward(ctx_, table_, ids(), y);
+  Tensor table = ctx_.empty(table_.shape(), dtype());
+  cast(ctx_, table_, table);
+  embedding_forward(ctx_, table, ids(), same);
+  EXPECT_TRUE(testing::same_bits(same, y));
+}
+
 TEST_P(EmbeddingTest, BackwardEqualsReferenceAndAccumulates) {
   Tensor dtable = ctx_.zeros({kVocab, dim()}, DType::kF32);
   embedding_backward(ctx_, dy_, ids(), dtable);
@@ -78,6 +88,8 @@ TEST(EmbeddingArgumentTest, WrongArgumentsAreNamed) {
   EXPECT_INVALID_ARGUMENT(embedding_forward(ctx, table, high, y), "ids[1] is 4");
   EXPECT_INVALID_ARGUMENT(embedding_forward(ctx, table, negative, y), "ids[0] is -1");
   EXPECT_INVALID_ARGUMENT(embedding_forward(ctx, table, one, y), "y is [2, 8]");
+  const Tensor rounded = ctx.zeros({4, 8}, DType::kBF16);
+  EXPECT_INVALID_ARGUMENT(embedding_forward(ctx, rounded, ids, y), "table is bf16, expected f32");
   EXPECT_INVALID_ARGUMENT(embedding_backward(ctx, y, high, table), "ids[1] is 4");
   EXPECT_INVALID_ARGUMENT(embedding_backward(ctx, table, ids, table), "dy is [4, 8]");
 }

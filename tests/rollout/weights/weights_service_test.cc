@@ -12,6 +12,7 @@
 #include "rollout/weights/weights_client.h"
 #include "rollout/weights/weights_convert.h"
 #include "tests/rollout/tiny_model.h"
+#include "tests/testing/same_bits.h"
 
 namespace moerl {
 namespace {
@@ -39,9 +40,10 @@ class WeightsServiceTest : public ::testing::Test {
     Engine engine(tiny.model, tiny_engine_config(), tiny.ctx);
     return testing::generate(engine, tiny_request(3, 2, 20));
   }
-  CompletionMap sample_worker() {
+  CompletionMap sample_worker() { return sample_worker(channel_); }
+  static CompletionMap sample_worker(const std::shared_ptr<grpc::Channel>& channel) {
     CompletionMap completions;
-    RolloutClient(channel_, "worker").generate(tiny_request(3, 2, 20), 60s, [&](Completion c) {
+    RolloutClient(channel, "worker").generate(tiny_request(3, 2, 20), 60s, [&](Completion c) {
       const auto key = std::pair(c.prompt_id, c.sample_index);
       completions.emplace(key, std::move(c));
     });
@@ -92,6 +94,27 @@ TEST_F(WeightsServiceTest, TheWorkerSamplesFromTheNewWeightsBitForBit) {
   EXPECT_EQ(status.policy_version, 5);
   EXPECT_EQ(status.weights_hash, hash);
   EXPECT_EQ(hash, weights_hash(trainer_.model));
+}
+
+TEST_F(WeightsServiceTest, AWorkerWithoutMastersSamplesTheSameBits) {
+  ExecContext ctx(1);
+  Transformer model(testing::tiny_config(), DType::kBF16, Masters::kDropped);
+  RolloutServer server(model,
+                       {.engine = tiny_engine_config(),
+                        .accepts_weights = true,
+                        .policy_version = kNoWeights},
+                       ctx);
+  const auto channel = server.in_process_channel();
+  EXPECT_THROW(sample_worker(channel), FailedPrecondition);
+  TinyModel other(DType::kBF16, "expanded", 1, /*seed=*/9);
+  for (TinyModel* source : {&trainer_, &other}) {
+    const uint64_t hash = WeightsClient(channel, "worker").update(source->model, 5, 60s);
+    EXPECT_EQ(hash, weights_hash(source->model));
+    EXPECT_EQ(server.engine().status().weights_hash, hash);
+    expect_same_bits(sample_worker(channel), sample(*source));
+  }
+  EXPECT_INVALID_ARGUMENT(WeightsClient(channel_, "worker").update(model, 6, 60s),
+                          "sending weights: the model was made for inference");
 }
 
 TEST_F(WeightsServiceTest, AnUpdateMayBeRepeated) {
