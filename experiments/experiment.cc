@@ -5,6 +5,7 @@
 #include "common/check.h"
 #include "common/rng.h"
 #include "experiments/evaluation/evaluator.h"
+#include "experiments/memory_budget.h"
 #include "experiments/report.h"
 #include "experiments/reward_settings.h"
 #include "experiments/stages/grpo_metrics.h"
@@ -48,8 +49,9 @@ Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int
       task_(load_checked_task(recipe_)),
       tokenizer_(load_tokenizer(recipe_, task_, load_model_config(recipe_))),
       progress_(progress),
-      ctx_(num_threads, isa) {
+      ctx_(num_threads, isa, parse_device(recipe_.device)) {
   check_agreement(comm_, "recipe", hash64(recipe_.to_yaml()));
+  require_memory(recipe_, memory_budget(recipe_, load_model_config(recipe_)));
   if (is_main())
     directory_ =
         std::make_unique<RunDirectory>(run_path, recipe_.to_yaml(), recipe_.trainer.resume_mode);

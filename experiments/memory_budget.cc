@@ -9,6 +9,7 @@
 #include "experiments/model_source.h"
 #include "experiments/reward_settings.h"
 #include "experiments/stages/stage.h"
+#include "kernels/cuda/backend.h"
 #include "policy/kv_cache.h"
 
 namespace moerl {
@@ -41,6 +42,17 @@ std::string gib(int64_t bytes) {
   return text;
 }
 
+const char* memory_name(const Recipe& recipe) {
+  return recipe.device == "cuda" ? "the CUDA device" : "this machine";
+}
+/// Bytes where the policy lives; 0 if there is no such device.
+int64_t memory_of(const Recipe& recipe) {
+  if (recipe.device == "cpu") return machine_memory();
+  return kernels::cuda_is_available()
+             ? static_cast<int64_t>(kernels::device_memory().total_memory())
+             : 0;
+}
+
 std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskData& task,
                      const MemoryBudget& budget) {
   std::string text =
@@ -63,7 +75,7 @@ std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskD
                                     {"kv cache", budget.kv_cache},
                                     {"activations (estimate)", budget.activations},
                                     {"total", budget.total()},
-                                    {"this machine", machine_memory()}}) {
+                                    {memory_name(recipe), memory_of(recipe)}}) {
     char line[80];
     std::snprintf(line, sizeof line, "  %-24s %s\n", name, gib(bytes).c_str());
     text += line;
@@ -90,7 +102,9 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
   budget.masters = budget.gradients = parameters * 4;
   if (ranks > 1) budget.gradients += parameters * 4 / ranks;
   budget.optimizer = parameters * 8 / ranks;
-  budget.working_weights = parameters * 2 * dtype_size(dtype);
+  // One image serves both directions on CUDA.
+  const int64_t images = recipe.device == "cuda" ? 1 : 2;
+  budget.working_weights = parameters * images * dtype_size(dtype);
   if (recipe.rollout.addresses.empty())
     budget.kv_cache =
         static_cast<int64_t>(recipe.rollout.kv_cache_gb * (1 << 30)) * recipe.rollout.num_workers;
@@ -155,12 +169,17 @@ CheckedRecipe check_recipe(const Recipe& recipe) {
   });
   const MemoryBudget budget = memory_budget(recipe, *model);
   checked.summary = describe(recipe, *model, task, budget);
-  if (budget.total() > machine_memory())
-    checked.problems.push_back(
-        concat("needs", gib(budget.total()), " of memory, this machine has", gib(machine_memory()),
-               "; lower rollout.kv_cache_gb or the micro-batch (ppo_max_token_len, ",
-               "max_token_len), or set recompute: true"));
+  attempt([&] { require_memory(recipe, budget); });
   return checked;
+}
+
+void require_memory(const Recipe& recipe, const MemoryBudget& budget) {
+  if (recipe.device == "cuda") kernels::require_cuda();
+  if (budget.total() > memory_of(recipe))
+    throw ConfigError(concat("needs", gib(budget.total()), " of memory, ", memory_name(recipe),
+                             " has", gib(memory_of(recipe)),
+                             "; lower rollout.kv_cache_gb or the micro-batch (ppo_max_token_len, ",
+                             "max_token_len), or set recompute: true"));
 }
 
 }  // namespace moerl

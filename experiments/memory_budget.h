@@ -21,6 +21,9 @@ struct MemoryBudget {
   }
 };
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model);
+/// @throws ConfigError if the recipe's device has less, saying what to change; std::runtime_error
+/// if there is no such device.
+void require_memory(const Recipe& recipe, const MemoryBudget& budget);
 
 /// Bytes that backward keeps for one token of a micro-batch, estimated from the shapes.
 /// @param recompute  whether blocks are run again in backward: then it is the residual stream.

@@ -138,11 +138,17 @@ DType parse_dtype(const std::string& name) {
   return name == "f32" ? DType::kF32 : DType::kBF16;
 }
 
+Device parse_device(const std::string& name) {
+  check(name == "cpu" || name == "cuda", "device is '", name, "', expected cpu or cuda");
+  return name == "cpu" ? Device::kCpu : Device::kCuda;
+}
+
 std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tokenizer& tokenizer,
                                          Masters masters) {
   ModelConfig config = load_model_config(recipe);
   if (!config.num_token_ids) config.num_token_ids = tokenizer.vocab_size();
-  return std::make_unique<Transformer>(config, parse_dtype(recipe.model.dtype), masters);
+  return std::make_unique<Transformer>(config, parse_dtype(recipe.model.dtype), masters,
+                                       parse_device(recipe.device));
 }
 
 }  // namespace moerl

@@ -45,6 +45,8 @@ LoadedTokenizer load_tokenizer(const Recipe& recipe, const TaskData& task,
 
 /// @throws std::invalid_argument unless it is bf16 or f32.
 DType parse_dtype(const std::string& name);
+/// "cpu" or "cuda". @throws std::invalid_argument for another name.
+Device parse_device(const std::string& name);
 
 /// The model of the recipe with token ids limited to the tokenizer's, without weights.
 std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tokenizer& tokenizer,

@@ -90,8 +90,11 @@ OpenedModel open_model(ExecContext& ctx, const fs::path& argument, const OpenOpt
         fit_tokenizer(read_file(tokenizer_path), tokenizer_path.string(), config, directory);
     if (!config.num_token_ids) config.num_token_ids = opened.tokenizer->tokenizer.vocab_size();
   }
-  const std::string chosen = !options.dtype.empty() ? options.dtype : recipe ? recipe->model.dtype : "bf16";
-  opened.transformer = std::make_unique<Transformer>(config, parse_dtype(chosen), options.masters);
+  const std::string chosen = !options.dtype.empty() ? options.dtype
+                             : recipe               ? recipe->model.dtype
+                                                    : "bf16";
+  opened.transformer =
+      std::make_unique<Transformer>(config, parse_dtype(chosen), options.masters, ctx.device());
   load_weights(ctx, *opened.transformer, directory, options.weights_hash);
   return opened;
 }

@@ -144,6 +144,7 @@ static void visit_fields(FieldVisitor& v, ParallelSettings& c) {
 void visit_fields(FieldVisitor& v, Recipe& c) {
   v.field("name", c.name);
   v.field("seed", c.seed, kNotNegative);
+  v.choice("device", c.device, {"cpu", "cuda"});
   v.field("num_threads", c.num_threads, {0, 4096});
   v.group("model", c.model);
   v.group("task", c.task);
@@ -154,6 +155,8 @@ void visit_fields(FieldVisitor& v, Recipe& c) {
   v.group("parallel", c.parallel);
   v.list("stages", c.stages);
   v.require(!c.stages.empty(), "stages must list at least one stage");
+  v.require(c.device == "cpu" || c.parallel.data_parallel_size == 1,
+            "parallel.data_parallel_size must be 1 with device: cuda");
   std::set<std::string> names;
   for (const StageConfig& stage : c.stages)
     v.require(!stage.name.empty() && names.insert(stage.name).second,

@@ -145,7 +145,8 @@ struct ParallelSettings {
 struct Recipe {
   std::string name;
   int64_t seed = 1;
-  int64_t num_threads = 0;  ///< 0: all cores
+  std::string device = "cpu";  ///< where the policy lives and runs: cpu or cuda
+  int64_t num_threads = 0;     ///< 0: all cores
   ModelSource model;
   TaskConfig task;
   RolloutSettings rollout;

@@ -4,11 +4,25 @@
 
 namespace moerl {
 
-enum class DType : uint8_t { kF32, kBF16, kI32 };
+enum class DType : uint8_t { kF32, kBF16, kI32, kI64, kF64 };
 
-constexpr int64_t dtype_size(DType dtype) { return dtype == DType::kBF16 ? 2 : 4; }
+constexpr int64_t dtype_size(DType dtype) {
+  return dtype == DType::kBF16 ? 2 : dtype == DType::kI64 || dtype == DType::kF64 ? 8 : 4;
+}
 constexpr const char* dtype_name(DType dtype) {
-  return dtype == DType::kF32 ? "f32" : dtype == DType::kBF16 ? "bf16" : "i32";
+  switch (dtype) {
+    case DType::kF32:
+      return "f32";
+    case DType::kBF16:
+      return "bf16";
+    case DType::kI32:
+      return "i32";
+    case DType::kI64:
+      return "i64";
+    case DType::kF64:
+      return "f64";
+  }
+  return "?";
 }
 
 /// A bfloat16 value: the upper half of an IEEE single.
@@ -32,5 +46,9 @@ template <>
 inline constexpr DType kDTypeOf<bf16> = DType::kBF16;
 template <>
 inline constexpr DType kDTypeOf<int32_t> = DType::kI32;
+template <>
+inline constexpr DType kDTypeOf<int64_t> = DType::kI64;
+template <>
+inline constexpr DType kDTypeOf<double> = DType::kF64;
 
 }  // namespace moerl

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "common/thread_pool.h"
+#include "kernels/cuda/backend.h"
 #include "kernels/isa.h"
 #include "kernels/tensor.h"
 
@@ -11,21 +12,26 @@ namespace moerl {
 /// Thread safety: kernels on one context run one after the other.
 class ExecContext {
  public:
-  /// @param num_threads  >= 1.
-  explicit ExecContext(int num_threads, Isa isa = detect_isa())
-      : pool_(std::make_unique<ThreadPool>(num_threads)), isa_(isa) {}
+  /// @param num_threads  >= 1. @param isa  of the kernels on kCpu.
+  /// @throws std::runtime_error if the device cannot be used.
+  explicit ExecContext(int num_threads, Isa isa = detect_isa(), Device device = Device::kCpu)
+      : pool_(std::make_unique<ThreadPool>(num_threads)), isa_(isa), device_(device) {
+    if (device == Device::kCuda) kernels::require_cuda();
+  }
 
-  Device device() const { return Device::kCpu; }
+  Device device() const { return device_; }
   Isa isa() const { return isa_; }
   ThreadPool& pool() { return *pool_; }
   int num_threads() const { return pool_->num_threads(); }
 
-  Tensor empty(Shape shape, DType dtype) { return Tensor::empty(std::move(shape), dtype); }
-  Tensor zeros(Shape shape, DType dtype) { return Tensor::zeros(std::move(shape), dtype); }
+  /// In the memory of the device.
+  Tensor empty(Shape shape, DType dtype) { return Tensor::empty(std::move(shape), dtype, device_); }
+  Tensor zeros(Shape shape, DType dtype) { return Tensor::zeros(std::move(shape), dtype, device_); }
 
  private:
   std::unique_ptr<ThreadPool> pool_;
   Isa isa_;
+  Device device_;
 };
 
 /// Whether a kernel replaces what its output holds or adds to it.

@@ -8,6 +8,9 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+
+#include "kernels/cuda/backend.h"
 
 namespace moerl {
 namespace {
@@ -25,12 +28,15 @@ constexpr size_t kSmallestInHugePage = size_t{64} << 10;
 /// Recycles freed blocks by exact size class: a training step asks for the same sizes again and
 /// again, and fresh pages cost more than the kernels that fill them. Blocks of 64 KiB and more lie
 /// in huge pages, those below 2 MiB several to one of them: a model's experts are that small, and
-/// on pages of 4 KiB the processor does not foresee their reading.
+/// on pages of 4 KiB the processor does not foresee their reading. The device's allocator waits for
+/// all that runs there, so its blocks are recycled as well.
 class BlockCache {
  public:
-  static BlockCache& instance() {
-    static auto* cache = new BlockCache;  // never destroyed: tensors may outlive statics
-    return *cache;
+  static BlockCache& of(Device device) {
+    // Never destroyed: tensors may outlive statics.
+    static auto* cpu = new BlockCache(Device::kCpu);
+    static auto* cuda = new BlockCache(Device::kCuda);
+    return device == Device::kCpu ? *cpu : *cuda;
   }
   void* take(size_t size) {
     std::lock_guard lock(mutex_);
@@ -47,11 +53,7 @@ class BlockCache {
   /// Slabs stay.
   void release() {
     std::lock_guard lock(mutex_);
-    for (auto& [size, list] : free_) {
-      if (size >= kSmallestInHugePage && size < kHugePage) continue;
-      for (void* block : list) std::free(block);
-      list.clear();
-    }
+    release_locked();
   }
   /// Rounds up to a size class at most an eighth larger.
   static size_t size_class(size_t size) {
@@ -62,7 +64,40 @@ class BlockCache {
   }
 
  private:
-  static void allocate(size_t size, std::vector<void*>& free) {
+  explicit BlockCache(Device device) : device_(device) {}
+
+  bool is_in_slab(size_t size) const {
+    return device_ == Device::kCpu && size >= kSmallestInHugePage && size < kHugePage;
+  }
+
+  void release_locked() {
+    for (auto& [size, list] : free_) {
+      if (is_in_slab(size)) continue;
+      for (void* block : list) {
+        if (device_ == Device::kCuda)
+          kernels::device_memory().free(block);
+        else
+          std::free(block);
+      }
+      list.clear();
+    }
+  }
+
+  /// Blocks of other sizes make room where the device has none left.
+  void* allocate_on_device(size_t size) {
+    try {
+      return kernels::device_memory().allocate(size);
+    } catch (const std::runtime_error&) {
+      release_locked();
+      return kernels::device_memory().allocate(size);
+    }
+  }
+
+  void allocate(size_t size, std::vector<void*>& free) {
+    if (device_ == Device::kCuda) {
+      free.push_back(allocate_on_device(size));
+      return;
+    }
     if (size < kSmallestInHugePage) {
       void* block = std::aligned_alloc(kAlignment, size);
       if (block == nullptr) throw std::bad_alloc();
@@ -70,7 +105,7 @@ class BlockCache {
       return;
     }
     // Blocks of a huge page and more are alone in theirs: release() frees each by itself.
-    const size_t count = size < kHugePage ? kSlab / size : 1;
+    const size_t count = is_in_slab(size) ? kSlab / size : 1;
     const size_t bytes = (count * size + kHugePage - 1) / kHugePage * kHugePage;
     void* slab = std::aligned_alloc(kHugePage, bytes);
     if (slab == nullptr) throw std::bad_alloc();
@@ -78,9 +113,42 @@ class BlockCache {
     for (size_t i = count; i-- > 0;) free.push_back(static_cast<char*>(slab) + i * size);
   }
 
+  const Device device_;
   std::mutex mutex_;
   std::map<size_t, std::vector<void*>> free_;
 };
+
+/// The emulator's memory is not recycled: it starts as NaN and is watched to the byte.
+bool is_recycled(Device device) {
+  return device == Device::kCpu || kernels::device_memory().recycles;
+}
+/// Bytes of the block for a tensor of `bytes` bytes; never 0.
+size_t block_size(size_t bytes, Device device) {
+  bytes = std::max<size_t>(bytes, 1);
+  return is_recycled(device) ? BlockCache::size_class(bytes) : bytes;
+}
+void* take_block(size_t size, Device device) {
+  return is_recycled(device) ? BlockCache::of(device).take(size)
+                             : kernels::device_memory().allocate(size);
+}
+void give_block(void* block, size_t size, Device device) {
+  is_recycled(device) ? BlockCache::of(device).give(block, size)
+                      : kernels::device_memory().free(block);
+}
+
+/// to and from are of any two devices.
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
+  if (bytes == 0) return;
+  if (to_device == Device::kCpu && from_device == Device::kCpu) {
+    std::memcpy(to, from, bytes);
+  } else if (to_device == Device::kCpu) {
+    kernels::device_memory().copy_to_host(to, from, bytes);
+  } else if (from_device == Device::kCpu) {
+    kernels::device_memory().copy_to_device(to, from, bytes);
+  } else {
+    kernels::device_memory().copy_on_device(to, from, bytes);
+  }
+}
 
 }  // namespace
 
@@ -91,32 +159,32 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
 }
 
 Tensor::Storage::~Storage() {
-  if (block > 0) BlockCache::instance().give(base, block);
+  if (block > 0) give_block(base, block, device);
 }
 
-Tensor Tensor::empty(Shape shape, DType dtype) {
-  Tensor tensor = without_memory(std::move(shape), dtype);
+Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
+  Tensor tensor = without_memory(std::move(shape), dtype, device);
   Storage& storage = *tensor.storage_;
-  const size_t size =
-      BlockCache::size_class(std::max<size_t>(static_cast<size_t>(storage.bytes), 1));
-  storage.base = static_cast<char*>(BlockCache::instance().take(size));
-  storage.block = size;
+  storage.block = block_size(static_cast<size_t>(storage.bytes), device);
+  storage.base = static_cast<char*>(take_block(storage.block, device));
   return tensor;
 }
 
-Tensor Tensor::without_memory(Shape shape, DType dtype) {
+Tensor Tensor::without_memory(Shape shape, DType dtype, Device device) {
   for (int64_t d : shape.dims()) check(d >= 0, "Tensor: shape ", shape, " has a negative extent");
   Tensor tensor;
   tensor.numel_ = shape.numel();
   tensor.shape_ = std::move(shape);
   tensor.dtype_ = dtype;
+  tensor.device_ = device;
   tensor.storage_ = std::make_shared<Storage>();
   tensor.storage_->bytes = tensor.bytes();
+  tensor.storage_->device = device;
   return tensor;
 }
 
-Tensor Tensor::zeros(Shape shape, DType dtype) {
-  Tensor tensor = empty(std::move(shape), dtype);
+Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
+  Tensor tensor = empty(std::move(shape), dtype, device);
   tensor.fill_zero();
   return tensor;
 }
@@ -142,17 +210,15 @@ Tensor Tensor::rows(int64_t begin, int64_t end) const {
 }
 
 Tensor Tensor::clone() const {
-  Tensor tensor = empty(shape_, dtype_);
-  if (numel_ > 0) std::memcpy(tensor.raw(), raw(), static_cast<size_t>(bytes()));
+  Tensor tensor = empty(shape_, dtype_, device_);
+  tensor.copy_from(*this);
   return tensor;
-}
-
-void Tensor::fill_zero() {
-  if (numel_ > 0) std::memset(raw(), 0, static_cast<size_t>(bytes()));
 }
 
 void Tensor::attach(const Tensor& lender) {
   check(defined() && !has_memory(), "Tensor::attach: ", shape_, " has memory already");
+  check(lender.device_ == device_, "Tensor::attach: the lender lies on ",
+        device_name(lender.device_), ", expected ", device_name(device_));
   check(lender.bytes() >= memory_bytes(), "Tensor::attach: the lender has ", lender.bytes(),
         " bytes, expected at least ", memory_bytes());
   storage_->base = lender.address();
@@ -166,9 +232,41 @@ void Tensor::detach() {
 }
 
 void Tensor::throw_without_memory() const {
-  throw std::invalid_argument(concat("Tensor: ", shape_, " has no memory: its contents were not kept"));
+  throw std::invalid_argument(
+      concat("Tensor: ", shape_, " has no memory: its contents were not kept"));
 }
 
-void Tensor::release_cache() { BlockCache::instance().release(); }
+Tensor Tensor::to(Device device) const {
+  if (device == device_) return *this;
+  Tensor tensor = empty(shape_, dtype_, device);
+  tensor.copy_from(*this);
+  return tensor;
+}
+
+void Tensor::copy_from(const Tensor& from) {
+  check(from.numel_ == numel_ && from.dtype_ == dtype_, "Tensor::copy_from: ", from.shape_, " ",
+        dtype_name(from.dtype_), ", expected ", numel_, " elements of ", dtype_name(dtype_));
+  copy_bytes(address(), device_, from.address(), from.device_, static_cast<size_t>(bytes()));
+}
+
+void Tensor::copy_from_host(const void* from) {
+  copy_bytes(address(), device_, from, Device::kCpu, static_cast<size_t>(bytes()));
+}
+
+void Tensor::copy_to_host(void* to) const {
+  copy_bytes(to, Device::kCpu, address(), device_, static_cast<size_t>(bytes()));
+}
+
+void Tensor::fill_zero() {
+  if (numel_ == 0) return;
+  if (device_ == Device::kCuda)
+    return kernels::device_memory().zero(address(), static_cast<size_t>(bytes()));
+  std::memset(address(), 0, static_cast<size_t>(bytes()));
+}
+
+void Tensor::release_cache() {
+  BlockCache::of(Device::kCpu).release();
+  BlockCache::of(Device::kCuda).release();
+}
 
 }  // namespace moerl

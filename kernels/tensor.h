@@ -31,20 +31,24 @@ class Shape {
   std::vector<int64_t> dims_;
 };
 
+/// Whose memory it is. kCuda needs a backend (kernels/cuda/backend.h).
 enum class Device : uint8_t { kCpu, kCuda };
+constexpr const char* device_name(Device device) { return device == Device::kCpu ? "cpu" : "cuda"; }
 
-/// A dense row-major array. Copies and views share the memory; the last one frees it. A default-made
-/// tensor is empty: defined() is false.
-/// Memory is 64-byte aligned, in huge pages when large, and recycled between tensors of like size.
+/// A dense row-major array in the memory of one device. Copies and views share the memory; the last
+/// one frees it. A default-made tensor is empty: defined() is false.
+/// Memory is 64-byte aligned (256 on kCuda), in huge pages when large, and recycled between tensors
+/// of like size.
 class Tensor {
  public:
   Tensor() = default;
   /// Contents are whatever was there.
-  static Tensor empty(Shape shape, DType dtype);
-  static Tensor zeros(Shape shape, DType dtype);
+  /// @throws std::runtime_error on kCuda without a backend, or out of the device's memory.
+  static Tensor empty(Shape shape, DType dtype, Device device = Device::kCpu);
+  static Tensor zeros(Shape shape, DType dtype, Device device = Device::kCpu);
   /// Shape and type alone: whoever asks for its elements or for those of a view gets
   /// std::invalid_argument, until attach().
-  static Tensor without_memory(Shape shape, DType dtype);
+  static Tensor without_memory(Shape shape, DType dtype, Device device = Device::kCpu);
   template <typename T>
   static Tensor from(Shape shape, const std::vector<T>& values) {
     Tensor tensor = empty(std::move(shape), kDTypeOf<T>);
@@ -63,27 +67,43 @@ class Tensor {
   int64_t numel() const { return numel_; }
   DType dtype() const { return dtype_; }
   int64_t bytes() const { return numel_ * dtype_size(dtype_); }
+  Device device() const { return device_; }
 
-  /// The elements. REQUIRES: T is the tensor's dtype.
+  /// The elements, for code that runs on `device`. REQUIRES: T is the tensor's dtype.
+  /// @throws std::invalid_argument if they lie elsewhere.
   template <typename T>
-  T* data() {
+  T* data(Device device = Device::kCpu) {
     check_dtype(kDTypeOf<T>);
-    return static_cast<T*>(raw());
+    return static_cast<T*>(raw(device));
   }
   template <typename T>
-  const T* data() const {
+  const T* data(Device device = Device::kCpu) const {
     check_dtype(kDTypeOf<T>);
-    return static_cast<const T*>(raw());
+    return static_cast<const T*>(raw(device));
   }
   /// Null if undefined.
-  void* raw() { return address(); }
-  const void* raw() const { return address(); }
+  void* raw(Device device = Device::kCpu) {
+    check_device(device);
+    return address();
+  }
+  const void* raw(Device device = Device::kCpu) const {
+    check_device(device);
+    return address();
+  }
 
   /// The same memory under another shape of as many elements.
   Tensor view(Shape shape) const;
   /// Rows [begin, end) of the outermost axis, sharing the memory.
   Tensor rows(int64_t begin, int64_t end) const;
   Tensor clone() const;
+  /// The tensor itself if it lies there, or a copy.
+  Tensor to(Device device) const;
+  /// Overwrites the elements with those of `from`, which may lie on another device.
+  /// @throws std::invalid_argument if its type or number of elements is another.
+  void copy_from(const Tensor& from);
+  /// The same from and to bytes() bytes of the host's memory.
+  void copy_from_host(const void* from);
+  void copy_to_host(void* to) const;
   void fill_zero();
 
   /// Bytes of the memory that this tensor and all that share it lie in.
@@ -101,6 +121,10 @@ class Tensor {
     check(dtype_ == expected, "Tensor: dtype is ", dtype_name(dtype_), ", accessed as ",
           dtype_name(expected));
   }
+  void check_device(Device expected) const {
+    check(device_ == expected, "Tensor: ", shape_, " lies on ", device_name(device_),
+          ", accessed from ", device_name(expected));
+  }
   /// What copies and views share.
   struct Storage {
     Storage() = default;
@@ -109,8 +133,9 @@ class Tensor {
     Storage& operator=(const Storage&) = delete;
     char* base = nullptr;  // null: without memory
     int64_t bytes = 0;
-    size_t block = 0;                 // size of the recycler's block at base; 0: base is lent
+    size_t block = 0;                 // size of the block at base; 0: base is lent
     std::shared_ptr<Storage> lender;  // keeps lent memory alive
+    Device device = Device::kCpu;
   };
   char* address() const {
     if (storage_ == nullptr) return nullptr;
@@ -124,6 +149,7 @@ class Tensor {
   Shape shape_;
   int64_t numel_ = 0;
   DType dtype_ = DType::kF32;
+  Device device_ = Device::kCpu;
 };
 
 }  // namespace moerl

@@ -8,14 +8,15 @@ namespace moerl {
 
 /// The paged cache of one layer. Absorbed latent attention holds its latent once, as the first
 /// kv_lora_rank columns of the keys.
-kernels::PagedKv make_layer_cache(const ModelConfig& config, DType dtype, int64_t num_blocks);
+kernels::PagedKv make_layer_cache(const ModelConfig& config, DType dtype, int64_t num_blocks,
+                                  Device device);
 
 /// Paged key-value cache of all layers. Block b of every layer belongs to the same positions, so
 /// one block table serves the whole model. The MTP module's layer, the last one, takes memory only
 /// once it is used.
 class KvCache {
  public:
-  KvCache(const ModelConfig& config, DType dtype, int64_t num_blocks);
+  KvCache(const ModelConfig& config, DType dtype, int64_t num_blocks, Device device = Device::kCpu);
 
   int64_t num_blocks() const { return num_blocks_; }
   /// @param i  a hidden layer, or num_hidden_layers for the MTP module's.
@@ -29,6 +30,7 @@ class KvCache {
   int64_t num_blocks_;
   ModelConfig config_;
   DType dtype_;
+  Device device_;
   std::vector<kernels::PagedKv> layers_;
 };
 

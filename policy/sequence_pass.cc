@@ -1,8 +1,8 @@
 #include "policy/sequence_pass.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "kernels/layout/rows.h"
 #include "kernels/loss/token_log_prob.h"
 
 namespace moerl {
@@ -11,23 +11,15 @@ namespace {
 /// Rows `rows` of x, in that order.
 Tensor gather_rows(ExecContext& ctx, const Tensor& x, std::span<const int32_t> rows) {
   Tensor y = ctx.empty({static_cast<int64_t>(rows.size()), x.dim(1)}, x.dtype());
-  const size_t row_bytes = static_cast<size_t>(x.dim(1) * dtype_size(x.dtype()));
-  const char* from = static_cast<const char*>(x.raw());
-  char* to = static_cast<char*>(y.raw());
-  for (size_t i = 0; i < rows.size(); ++i)
-    std::memcpy(to + i * row_bytes, from + static_cast<size_t>(rows[i]) * row_bytes, row_bytes);
+  kernels::gather_rows(ctx, x, rows, y);
   return y;
 }
 
-/// The gradient of gather_rows for distinct rows: zeros elsewhere.
+/// The gradient of gather_rows: zeros elsewhere.
 Tensor scatter_rows(ExecContext& ctx, const Tensor& dy, std::span<const int32_t> rows,
                     int64_t num_rows) {
-  Tensor dx = ctx.zeros({num_rows, dy.dim(1)}, dy.dtype());
-  const size_t row_bytes = static_cast<size_t>(dy.dim(1) * dtype_size(dy.dtype()));
-  const char* from = static_cast<const char*>(dy.raw());
-  char* to = static_cast<char*>(dx.raw());
-  for (size_t i = 0; i < rows.size(); ++i)
-    std::memcpy(to + static_cast<size_t>(rows[i]) * row_bytes, from + i * row_bytes, row_bytes);
+  Tensor dx = ctx.empty({num_rows, dy.dim(1)}, dy.dtype());
+  kernels::scatter_rows(ctx, dy, rows, dx);
   return dx;
 }
 

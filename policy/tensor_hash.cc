@@ -20,7 +20,8 @@ uint64_t absorb(uint64_t state, uint64_t word) {
 }  // namespace
 
 uint64_t tensor_hash(std::string_view name, const Tensor& tensor) {
-  const auto* values = reinterpret_cast<const std::byte*>(tensor.data<float>());
+  const Tensor on_host = tensor.to(Device::kCpu);
+  const auto* values = reinterpret_cast<const std::byte*>(on_host.data<float>());
   uint64_t lanes[kLanes] = {1, 2, 3, 4};
   const int64_t words = tensor.bytes() / 8, whole = words / kLanes * kLanes;
   for (int64_t i = 0; i < whole; i += kLanes) {

@@ -48,10 +48,11 @@ std::vector<std::vector<TokenLogProb>> top_of(ExecContext& ctx, const Transforme
 void score_batch(ExecContext& ctx, const Transformer& model, Sequences sequences,
                  const TokenScoreOptions& options, std::vector<TokenScores>& out) {
   const SequenceBatch packed = pack_sequences(sequences);
-  KvCache cache(model.config(), model.dtype(), packed.num_blocks);
+  KvCache cache(model.config(), model.dtype(), packed.num_blocks, model.device());
   std::vector<Tensor> experts;
   const Tensor hidden =
       model.forward(ctx, packed.batch, cache, nullptr, options.with_experts ? &experts : nullptr);
+  for (Tensor& layer : experts) layer = layer.to(Device::kCpu);
   // Each row predicts the token behind it; what a sequence's last row predicts is not looked at.
   const size_t rows = packed.batch.token_ids.size();
   std::vector<int32_t> targets(packed.batch.token_ids.begin() + 1, packed.batch.token_ids.end());

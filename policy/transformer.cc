@@ -1,11 +1,13 @@
 #include "policy/transformer.h"
 
 #include <algorithm>
-#include <cstring>
 #include <thread>
 
 #include "common/rng.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/layout/rows.h"
 #include "kernels/norm/elementwise.h"
+#include "policy/host_copy.h"
 #include "policy/transformer_impl.h"
 #include "policy/zero_pages.h"
 
@@ -20,24 +22,13 @@ const ModelConfig& checked(const ModelConfig& config) {
 }
 
 /// hidden[rows[i], :] one below the other; shares the memory if the rows follow each other.
-Tensor gather_rows(ExecContext& ctx, const Tensor& hidden, std::span<const int32_t> rows) {
+Tensor chosen_rows(ExecContext& ctx, const Tensor& hidden, std::span<const int32_t> rows) {
   const auto n = static_cast<int64_t>(rows.size());
-  bool consecutive = n > 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const int32_t row = rows[static_cast<size_t>(i)];
-    check(row >= 0 && row < hidden.dim(0), "Transformer::logits: row ", row, " of ", hidden.dim(0));
-    consecutive = consecutive && row == rows[0] + i;
-  }
+  bool consecutive = n > 0 && rows[0] >= 0 && rows[0] + n <= hidden.dim(0);
+  for (size_t i = 1; i < rows.size(); ++i) consecutive = consecutive && rows[i] == rows[i - 1] + 1;
   if (consecutive) return hidden.rows(rows[0], rows[0] + n);
   Tensor out = ctx.empty({n, hidden.dim(1)}, hidden.dtype());
-  const int64_t bytes = hidden.dim(1) * dtype_size(hidden.dtype());
-  constexpr int64_t kRowsPerChunk = 16;
-  ctx.pool().parallel_for((n + kRowsPerChunk - 1) / kRowsPerChunk, [&](int64_t chunk) {
-    for (int64_t i = chunk * kRowsPerChunk; i < std::min(n, (chunk + 1) * kRowsPerChunk); ++i)
-      std::memcpy(static_cast<char*>(out.raw()) + i * bytes,
-                  static_cast<const char*>(hidden.raw()) + rows[static_cast<size_t>(i)] * bytes,
-                  static_cast<size_t>(bytes));
-  });
+  kernels::gather_rows(ctx, hidden, rows, out);
   return out;
 }
 
@@ -55,31 +46,32 @@ void RoutingCounts::add(const RoutingCounts& other) {
 
 void TransformerSavedDelete::operator()(TransformerSaved* saved) const { delete saved; }
 
-Transformer::Impl::Impl(const ModelConfig& c, DType type, Masters kept)
+Transformer::Impl::Impl(const ModelConfig& c, DType type, Masters kept, Device place)
     : config(checked(c)),
       dtype(type),
       masters(kept),
+      device(place),
       embed_tokens{"model.embed_tokens.weight",
-                   Tensor::without_memory({c.vocab_size, c.hidden_size}, DType::kF32),
+                   Tensor::without_memory({c.vocab_size, c.hidden_size}, DType::kF32, place),
                    {},
                    false},
-      final_norm("model.norm.weight", c.hidden_size, c.rms_norm_eps),
-      rope_table(kernels::rope_table(c.rope(), c.max_position_embeddings)) {
+      final_norm("model.norm.weight", c.hidden_size, c.rms_norm_eps, place),
+      rope_table(kernels::rope_table(c.rope(), c.max_position_embeddings).to(place)) {
   check(dtype == DType::kF32 || dtype == DType::kBF16, "Transformer: dtype is ", dtype_name(dtype),
         ", expected f32 or bf16");
   auto prefix = [](int64_t layer) { return "model.layers." + std::to_string(layer) + "."; };
   parameters.push_back(&embed_tokens);
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
-    blocks.emplace_back(prefix(layer), c, layer).collect(parameters);
+    blocks.emplace_back(prefix(layer), c, layer, place).collect(parameters);
   if (c.num_nextn_predict_layers > 0)
-    mtp.emplace(prefix(c.num_hidden_layers), c, c.num_hidden_layers).collect(parameters);
+    mtp.emplace(prefix(c.num_hidden_layers), c, c.num_hidden_layers, place).collect(parameters);
   final_norm.collect(parameters);
   if (!c.tie_word_embeddings)
-    lm_head.emplace("lm_head", c.vocab_size, c.hidden_size).collect(parameters);
+    lm_head.emplace("lm_head", c.vocab_size, c.hidden_size, place).collect(parameters);
   if (masters == Masters::kDropped) return;
   for (Parameter* parameter : parameters)
     if (!parameter->value.has_memory())
-      parameter->value.attach(zero_pages({parameter->value.memory_bytes() / 4}));
+      parameter->value.attach(zero_pages({parameter->value.memory_bytes() / 4}, place));
 }
 
 std::vector<Moe*> Transformer::Impl::moe_layers() {
@@ -90,14 +82,17 @@ std::vector<Moe*> Transformer::Impl::moe_layers() {
   return layers;
 }
 
-Transformer::Transformer(const ModelConfig& config, DType dtype, Masters masters)
-    : impl_(std::make_unique<Impl>(config, dtype, masters)) {}
+Transformer::Transformer(const ModelConfig& config, DType dtype, Masters masters, Device device)
+    : impl_(std::make_unique<Impl>(config, dtype, masters, device)) {}
 Transformer::~Transformer() = default;
 
 const ModelConfig& Transformer::config() const { return impl_->config; }
 DType Transformer::dtype() const { return impl_->dtype; }
+Device Transformer::device() const { return impl_->device; }
 std::string Transformer::numeric_family() const {
-  return std::string("cpu-") + dtype_name(impl_->dtype);
+  const std::string device =
+      impl_->device == Device::kCpu ? "cpu" : kernels::device_memory().architecture();
+  return device + "-" + dtype_name(impl_->dtype);
 }
 
 std::vector<Parameter*> Transformer::parameters() { return impl_->parameters; }
@@ -117,26 +112,28 @@ void Transformer::init_weights(uint64_t seed) {
   // Blocks of rows are streams of their own, so that they can be drawn side by side.
   constexpr int64_t kBlock = 1 << 16;
   for (Parameter* parameter : impl_->parameters) {
-    float* values = parameter->value.data<float>();
+    HostCopy value(parameter->value);
+    float* values = value.tensor().data<float>();
     const int64_t n = parameter->value.numel();
     if (!parameter->is_matrix()) {
       const bool zero = parameter->is_buffer || parameter->name.ends_with(".bias");
       std::fill(values, values + n, zero ? 0.0f : 1.0f);
-      continue;
+    } else {
+      const uint64_t key = mix64(seed) ^ hash64(parameter->name);
+      pool.parallel_for((n + kBlock - 1) / kBlock, [&](int64_t block) {
+        Rng rng(key, static_cast<uint64_t>(block));
+        for (int64_t i = block * kBlock; i < std::min(n, (block + 1) * kBlock); ++i)
+          values[i] = static_cast<float>(std * rng.normal());
+      });
     }
-    const uint64_t key = mix64(seed) ^ hash64(parameter->name);
-    pool.parallel_for((n + kBlock - 1) / kBlock, [&](int64_t block) {
-      Rng rng(key, static_cast<uint64_t>(block));
-      for (int64_t i = block * kBlock; i < std::min(n, (block + 1) * kBlock); ++i)
-        values[i] = static_cast<float>(std * rng.normal());
-    });
+    value.write_back();
   }
 }
 
 void Transformer::enable_gradients() {
   need_masters("enable_gradients");
   Impl& m = *impl_;
-  m.embed_tokens.grad = Tensor::zeros(m.embed_tokens.value.shape(), DType::kF32);
+  m.embed_tokens.grad = Tensor::zeros(m.embed_tokens.value.shape(), DType::kF32, m.device);
   for (DecoderBlock& block : m.blocks) block.enable_gradients();
   if (m.mtp) m.mtp->enable_gradients();
   m.final_norm.enable_gradients();
@@ -150,6 +147,8 @@ void Transformer::zero_gradients() {
 }
 
 void Transformer::Impl::pack(ExecContext& ctx, const PackOptions& options) {
+  check(ctx.device() == device, "Transformer: the model lies on ", device_name(device),
+        ", the context is for ", device_name(ctx.device()));
   packed = false;
   {
     const MasterScope scope(embed_tokens.value, {&embed_tokens, 1}, options);
@@ -199,7 +198,7 @@ Tensor Transformer::logits(ExecContext& ctx, const Tensor& hidden,
                            std::span<const int32_t> rows) const {
   Tensor out =
       ctx.empty({static_cast<int64_t>(rows.size()), impl_->config.vocab_size}, DType::kF32);
-  kernels::linear_forward(ctx, gather_rows(ctx, hidden, rows), head(), out);
+  kernels::linear_forward(ctx, chosen_rows(ctx, hidden, rows), head(), out);
   return out;
 }
 

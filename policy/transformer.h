@@ -51,8 +51,8 @@ struct TrainingPass {
   double balance_scale = 1;
 };
 
-/// Whether a model keeps the fp32 masters of its matrices. Training, saving and sending weights need
-/// them; inference reads the working images alone, for which one master at a time is enough.
+/// Whether a model keeps the fp32 masters of its matrices. Training, saving and sending weights
+/// need them; inference reads the working images alone, for which one master at a time is enough.
 enum class Masters : bool { kDropped, kKept };
 
 /// A language model of one of the families of policy/families: embedding, blocks of attention and
@@ -66,14 +66,17 @@ enum class Masters : bool { kDropped, kKept };
 class Transformer {
  public:
   /// Weights are zero until init_weights() and pack(), or load().
-  Transformer(const ModelConfig& config, DType dtype, Masters masters = Masters::kKept);
+  /// @param device  where they lie, and where every ExecContext that the model is given must run.
+  Transformer(const ModelConfig& config, DType dtype, Masters masters = Masters::kKept,
+              Device device = Device::kCpu);
   ~Transformer();
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const ModelConfig& config() const;
   DType dtype() const;
-  /// "cpu-bf16" or "cpu-f32": machines of one family compute the same bits.
+  Device device() const;
+  /// "cpu-bf16", "sm_90-f32" and the like: machines of one family compute the same bits.
   std::string numeric_family() const;
 
   /// Every parameter and buffer, in the order of the checkpoint's layers. The pointers stay valid

@@ -17,7 +17,7 @@ struct TransformerSaved {
 };
 
 struct Transformer::Impl {
-  Impl(const ModelConfig& config, DType dtype, Masters masters);
+  Impl(const ModelConfig& config, DType dtype, Masters masters, Device device);
 
   RowPlaces places(const ForwardBatch& batch) const {
     return {batch.positions, batch.segments, rope_table};
@@ -28,10 +28,10 @@ struct Transformer::Impl {
   void check_backward(const TrainingPass& pass) const;
   /// Fills `saved` by running a block on its input once more, over a cache of its own.
   void run_again(ExecContext& ctx, const DecoderBlock& block, const Tensor& input,
-                 const ForwardBatch& batch, kernels::PagedKv& cache,
+                 const RowPlaces& places, kernels::PagedKv& cache,
                  DecoderBlock::Saved& saved) const;
   /// A cache of one layer with the blocks that the batch names.
-  kernels::PagedKv scratch_cache(const ForwardBatch& batch) const;
+  kernels::PagedKv scratch_cache(const RowPlaces& places) const;
   void pack(ExecContext& ctx, const PackOptions& options);
   /// The expert layers: hidden layers first, then the MTP module's.
   std::vector<Moe*> moe_layers();
@@ -39,6 +39,7 @@ struct Transformer::Impl {
   ModelConfig config;
   DType dtype;
   Masters masters;
+  Device device;
   Parameter embed_tokens;
   Tensor embedding;  // [V, D], what forward reads: the master, or without it the working type
   std::deque<DecoderBlock> blocks;  // does not move what it holds

@@ -46,19 +46,19 @@ void Transformer::Impl::check_backward(const TrainingPass& pass) const {
   check(packed_with_dgrad, "Transformer: backward needs the images of pack(ctx, true)");
 }
 
-kernels::PagedKv Transformer::Impl::scratch_cache(const ForwardBatch& batch) const {
+kernels::PagedKv Transformer::Impl::scratch_cache(const RowPlaces& places) const {
   int32_t last = 0;
-  for (const kernels::AttentionSegment& s : batch.segments)
+  for (const kernels::AttentionSegment& s : places.segments.host())
     last = std::max(last, *std::max_element(s.block_table.begin(), s.block_table.end()));
-  return make_layer_cache(config, dtype, last + 1);
+  return make_layer_cache(config, dtype, last + 1, device);
 }
 
 void Transformer::Impl::run_again(ExecContext& ctx, const DecoderBlock& block, const Tensor& input,
-                                  const ForwardBatch& batch, kernels::PagedKv& cache,
+                                  const RowPlaces& places, kernels::PagedKv& cache,
                                   DecoderBlock::Saved& saved) const {
-  if (!cache.keys.defined()) cache = scratch_cache(batch);
+  if (!cache.keys.defined()) cache = scratch_cache(places);
   Residual stream{input, {}};
-  block.forward(ctx, stream, places(batch), cache, &saved, nullptr);
+  block.forward(ctx, stream, places, cache, &saved, nullptr);
 }
 
 Tensor Transformer::forward(ExecContext& ctx, const ForwardBatch& batch, KvCache& cache,
@@ -74,9 +74,10 @@ Tensor Transformer::forward(ExecContext& ctx, const ForwardBatch& batch, KvCache
     stats.balance_alpha = pass->balance_alpha * pass->balance_scale;
   }
 
+  const RowPlaces places = m.places(batch);
   Residual stream{m.embed(ctx, batch.token_ids), {}};
   for (size_t i = 0; i < m.blocks.size(); ++i)
-    m.blocks[i].forward(ctx, stream, m.places(batch), cache.layer(static_cast<int64_t>(i)),
+    m.blocks[i].forward(ctx, stream, places, cache.layer(static_cast<int64_t>(i)),
                         keep_all ? &saved->layers[i] : nullptr,
                         pass || chosen_experts ? &stats : nullptr,
                         keep_input ? &saved->layers[i].input : nullptr);
@@ -102,12 +103,12 @@ void Transformer::backward(ExecContext& ctx, const Tensor& dhidden, const Forwar
 
   Tensor dx = ctx.empty(dhidden.shape(), m.dtype);
   m.final_norm.backward(ctx, dhidden, saved.last, saved.last_rstd, dx, Write::kOverwrite);
+  const RowPlaces places = m.places(batch);
   kernels::PagedKv scratch;
   for (size_t i = m.blocks.size(); i-- > 0;) {
     const Tensor input = saved.layers[i].input;
-    if (pass.recompute) m.run_again(ctx, m.blocks[i], input, batch, scratch, saved.layers[i]);
-    m.blocks[i].backward(ctx, dx, m.places(batch), pass.balance_alpha * pass.balance_scale,
-                         saved.layers[i]);
+    if (pass.recompute) m.run_again(ctx, m.blocks[i], input, places, scratch, saved.layers[i]);
+    m.blocks[i].backward(ctx, dx, places, pass.balance_alpha * pass.balance_scale, saved.layers[i]);
     saved.layers[i] = {};  // its memory serves the next layer
   }
   kernels::embedding_backward(ctx, dx, batch.token_ids, m.embed_tokens.grad);
@@ -148,10 +149,11 @@ void Transformer::mtp_backward(ExecContext& ctx, const Tensor& dmtp_hidden,
   m.check_backward(pass);
   check(pass.saved->mtp.has_value(), "Transformer::mtp_backward: mtp_forward has not run");
   MtpModule::Saved& saved = *pass.saved->mtp;
+  const RowPlaces places = m.places(batch);
   kernels::PagedKv scratch;
   if (pass.recompute)
-    m.run_again(ctx, m.mtp->block(), saved.block_input, batch, scratch, saved.block);
-  const Tensor dembedded = m.mtp->backward(ctx, dmtp_hidden, m.places(batch),
+    m.run_again(ctx, m.mtp->block(), saved.block_input, places, scratch, saved.block);
+  const Tensor dembedded = m.mtp->backward(ctx, dmtp_hidden, places,
                                            pass.balance_alpha * pass.balance_scale, saved, dhidden);
   kernels::embedding_backward(ctx, dembedded, next_token_ids, m.embed_tokens.grad);
   pass.saved->mtp.reset();

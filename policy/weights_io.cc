@@ -6,6 +6,7 @@
 #include "common/file.h"
 #include "kernels/norm/rms_norm.h"
 #include "policy/checkpoint_reader.h"
+#include "policy/host_copy.h"
 #include "policy/safetensors_writer.h"
 #include "policy/tensor_hash.h"
 
@@ -98,16 +99,19 @@ void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::p
   check_inventory(model, reader, directory);
   uint64_t combined = 0;
   model.load(ctx, [&](Parameter& parameter) {
-    reader.read(ctx, parameter.name, parameter.value);
+    HostCopy value(parameter.value);
+    reader.read(ctx, parameter.name, value.tensor());
+    value.write_back();
     if (hash != nullptr)
-      combined = combine_weights_hash(combined, tensor_hash(parameter.name, parameter.value));
+      combined = combine_weights_hash(combined, tensor_hash(parameter.name, value.tensor()));
   });
   if (hash != nullptr) *hash = combined;
 }
 
 std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,
                                         DType dtype, Masters masters) {
-  auto model = std::make_unique<Transformer>(read_model_config(directory), dtype, masters);
+  auto model =
+      std::make_unique<Transformer>(read_model_config(directory), dtype, masters, ctx.device());
   load_weights(ctx, *model, directory);
   return model;
 }
@@ -121,17 +125,20 @@ void save_model(ExecContext& ctx, const Transformer& model, const std::filesyste
   std::filesystem::create_directories(directory, error);
   if (error) throw IoError(concat(directory.string(), ": cannot create: ", error.message()));
   SafetensorsWriter writer;
-  std::map<const Parameter*, Tensor> rounded;  // lives until written
+  std::map<const Parameter*, Tensor> written;  // lives until written
   auto add = [&](const std::string& name, const Parameter* parameter) {
-    const Tensor& value = parameter->value;
-    if (dtype == DType::kF32 || parameter->is_buffer)
-      return writer.add(name, SafetensorsDtype::kF32, value.shape(), value.raw());
-    Tensor& narrow = rounded[parameter];
-    if (!narrow.defined()) {
-      narrow = Tensor::empty(value.shape(), DType::kBF16);
-      kernels::cast(ctx, value, narrow);
+    const bool wide = dtype == DType::kF32 || parameter->is_buffer;
+    Tensor& value = written[parameter];
+    if (!value.defined()) {
+      value = parameter->value;
+      if (!wide) {
+        value = ctx.empty(value.shape(), DType::kBF16);
+        kernels::cast(ctx, parameter->value, value);
+      }
+      value = value.to(Device::kCpu);
     }
-    writer.add(name, SafetensorsDtype::kBF16, value.shape(), narrow.raw());
+    writer.add(name, wide ? SafetensorsDtype::kF32 : SafetensorsDtype::kBF16, value.shape(),
+               value.raw());
   };
   for (const Parameter* parameter : model.parameters()) add(parameter->name, parameter);
   for (const auto& [name, parameter] : duplicates(model))

@@ -11,7 +11,8 @@ constexpr size_t kPage = 4096, kHugePage = size_t{2} << 20;
 
 }  // namespace
 
-Tensor zero_pages(Shape shape) {
+Tensor zero_pages(Shape shape, Device device) {
+  if (device != Device::kCpu) return Tensor::zeros(std::move(shape), DType::kF32, device);
   Tensor tensor = Tensor::empty(std::move(shape), DType::kF32);
   drop_pages(tensor);
   return tensor;

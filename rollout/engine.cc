@@ -72,7 +72,7 @@ struct Engine::Impl {
         config(config),
         ctx(ctx),
         scheduler(scheduler_config(model, config)),
-        cache(model.config(), model.dtype(), scheduler.blocks().num_blocks()) {
+        cache(model.config(), model.dtype(), scheduler.blocks().num_blocks(), model.device()) {
     status.kv_blocks_total = status.kv_blocks_free = cache.num_blocks();
   }
 
@@ -251,15 +251,13 @@ Tensor Engine::Impl::sampled_logits(const StepPlan& plan, const Tensor& hidden) 
   // First tokens are drawn from their group's last hidden state: put all rows into one tensor.
   const auto n = static_cast<int64_t>(plan.samples.size());
   Tensor gathered = ctx.empty({n, model.config().hidden_size}, model.dtype());
-  const auto row_bytes = static_cast<size_t>(gathered.bytes() / n);
   for (size_t i = 0; i < plan.samples.size(); ++i) {
     const auto& [sequence, row] = plan.samples[i];
     check_internal(row >= 0 || sequence->group->last_hidden.defined(),
                    "Engine: a sequence starts before its prompt was computed");
-    const void* from = row >= 0 ? static_cast<const std::byte*>(hidden.raw()) +
-                                      static_cast<size_t>(row) * row_bytes
-                                : sequence->group->last_hidden.raw();
-    std::memcpy(static_cast<std::byte*>(gathered.raw()) + i * row_bytes, from, row_bytes);
+    const auto to = static_cast<int64_t>(i);
+    gathered.rows(to, to + 1)
+        .copy_from(row >= 0 ? hidden.rows(row, row + 1) : sequence->group->last_hidden);
   }
   rows.resize(plan.samples.size());
   std::iota(rows.begin(), rows.end(), 0);

@@ -11,6 +11,7 @@
 
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
+#include "kernels/cuda/backend.h"
 #include "policy/parallel/mpi_loader.h"
 #include "reward/sandbox/isolation.h"
 
@@ -95,7 +96,6 @@ void add_doctor(CLI::App& app) {
                        gigabytes(proc_value("/proc/meminfo", "MemAvailable")) + " available");
     line("huge pages", huge_pages());
     line("cuda driver", cuda_devices());
-    line("cuda runtime", find_library("libcudart.so"));
     line("nccl", find_library("libnccl.so.2"));
     line("mpi", describe_mpi(program_directory()));
     line("grpc", grpc::Version());
@@ -103,7 +103,8 @@ void add_doctor(CLI::App& app) {
     line("sqlite", sqlite3_libversion());
     line("compiler", __VERSION__);
     print_isolation();
-    std::printf("\nThis build computes on the CPU.\n");
+    std::printf("\nThis build computes on the CPU%s.\n",
+                kernels::has_cuda_backend() ? " and on CUDA" : "");
   });
 }
 

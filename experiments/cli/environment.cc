@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "common/error.h"
+#include "experiments/model_source.h"
 
 namespace moerl::cli {
 
@@ -44,6 +45,16 @@ int num_threads(int64_t requested) {
   cpu_set_t cores;
   if (::sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
   return CPU_COUNT(&cores);
+}
+
+ExecContext make_context(int64_t threads, const std::string& device) {
+  return ExecContext(num_threads(threads), isa_from_environment(), parse_device(device));
+}
+
+void add_compute_options(CLI::App& command, int64_t& threads, std::string& device) {
+  command.add_option("--threads", threads, "[all cores]")->check(CLI::NonNegativeNumber);
+  command.add_option("--device", device, "cpu or cuda [cpu]")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
 }
 
 // Blocked before any thread starts, so that every thread inherits the mask and only wait() sees the

@@ -1,8 +1,9 @@
 #pragma once
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
 
-#include "kernels/isa.h"
+#include "kernels/exec_context.h"
 
 namespace moerl::cli {
 
@@ -22,6 +23,11 @@ int launched_ranks();
 
 /// `requested` threads, or as many as this process may use cores if it is 0.
 int num_threads(int64_t requested);
+
+/// @param device  "cpu" or "cuda". @throws std::runtime_error if it cannot be used.
+ExecContext make_context(int64_t threads, const std::string& device);
+/// --threads and --device of a command that computes.
+void add_compute_options(CLI::App& command, int64_t& threads, std::string& device);
 
 /// Turns SIGINT and SIGTERM into something to wait for. To be made before any thread is started.
 class SignalWaiter {

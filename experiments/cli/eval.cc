@@ -174,6 +174,7 @@ void add_eval(CLI::App& app) {
     std::vector<std::string> options;
     eval::EvalRequest request;
     int64_t threads = 0;
+    std::string device = "cpu";
     double max_unscorable = 0.05;
   };
   auto options = std::make_shared<Options>();
@@ -216,7 +217,7 @@ void add_eval(CLI::App& app) {
       ->check(kPositive);
   command->add_option("--max-num-seqs", r.max_num_seqs, "sampled together [the run's, or 512]")
       ->check(kPositive);
-  command->add_option("--threads", options->threads, "[all cores]")->check(kNotNegative);
+  add_compute_options(*command, options->threads, options->device);
   command->add_option("--max-unscorable", options->max_unscorable,
                       "share of samples without a score above which the command fails [0.05]");
   add_tie_rule(*command, options->ties);
@@ -238,12 +239,11 @@ void add_eval(CLI::App& app) {
         options->output.empty() ? default_output(options->model) : fs::path(options->output);
     request.options = parse_verifier_options(options->options);
     request.tie_rule = parse_tie_rule(options->ties);
-    const int threads = num_threads(options->threads);
-    ExecContext ctx(threads, isa_from_environment());
+    ExecContext ctx = make_context(options->threads, options->device);
     Progress progress(::isatty(STDERR_FILENO) == 1);
-    print_summaries(
-        eval::run_evaluation(request, eval::DataCache(data_folder()), ctx, threads, progress),
-        request.output, options->max_unscorable);
+    print_summaries(eval::run_evaluation(request, eval::DataCache(data_folder()), ctx,
+                                         ctx.num_threads(), progress),
+                    request.output, options->max_unscorable);
   });
 }
 

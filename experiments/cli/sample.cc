@@ -16,7 +16,7 @@ namespace moerl::cli {
 namespace {
 
 struct Options {
-  std::string model, prompt, file, system, chat_template, thinking, dtype;
+  std::string model, prompt, file, system, chat_template, thinking, dtype, device = "cpu";
   bool raw = false;
   int64_t n = 1, threads = 0;
   uint64_t seed = 0;
@@ -49,7 +49,7 @@ policy::ChatTemplate template_of(const Options& options, const ModelPlace& place
 struct Session {
   explicit Session(const Options& o)
       : options(o),
-        ctx(num_threads(o.threads), isa_from_environment()),
+        ctx(make_context(o.threads, o.device)),
         model(open_model(ctx, o.model, {.dtype = o.dtype})),
         chat(template_of(o, model.place)),
         sampler(ctx, model, chat,
@@ -176,7 +176,7 @@ void add_sampling_options(CLI::App& command, Options& o) {
       ->check(CLI::PositiveNumber);
   command.add_option("--dtype", o.dtype, "bf16 or f32 [the run's, else bf16]")
       ->check(CLI::IsMember({"bf16", "f32"}));
-  command.add_option("--threads", o.threads, "[all cores]")->check(CLI::NonNegativeNumber);
+  add_compute_options(command, o.threads, o.device);
 }
 
 }  // namespace

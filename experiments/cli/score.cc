@@ -12,7 +12,7 @@ namespace moerl::cli {
 namespace {
 
 struct Options {
-  std::string model, file, output, dtype;
+  std::string model, file, output, dtype, device = "cpu";
   int64_t threads = 0;
   ScoringOptions scoring;
 };
@@ -24,7 +24,7 @@ ScoringSummary score_into(const Options& options, std::ostream& out) {
     if (!file || std::filesystem::is_directory(options.file))
       throw IoError(concat(options.file, ": cannot be opened for reading"));
   }
-  ExecContext ctx(num_threads(options.threads), isa_from_environment());
+  ExecContext ctx = make_context(options.threads, options.device);
   const OpenedModel model = open_model(ctx, options.model, {.dtype = options.dtype});
   return options.file == "-"
              ? score_rows(ctx, model, options.scoring, std::cin, "standard input", out)
@@ -78,8 +78,7 @@ void add_score(CLI::App& app) {
           "--batch-tokens", scoring.max_tokens,
           "tokens of one forward: speed and memory, which holds their keys and values [4096]")
       ->check(CLI::PositiveNumber);
-  command->add_option("--threads", options->threads, "threads [all cores]")
-      ->check(CLI::NonNegativeNumber);
+  add_compute_options(*command, options->threads, options->device);
   command->footer(
       "Each row is printed back, in order, with token_ids and log_probs: log_probs[i] = log "
       "p(token "

@@ -82,7 +82,7 @@ void add_serve_rollout(CLI::App& serve) {
   command->callback([options] {
     SignalWaiter signals;
     const Recipe recipe = Recipe::from_file(options->recipe, options->overrides);
-    ExecContext ctx(num_threads(recipe.num_threads), isa_from_environment());
+    ExecContext ctx = make_context(recipe.num_threads, recipe.device);
     const TaskData task =
         load_task(recipe.task, recipe.directory, static_cast<uint64_t>(recipe.seed));
     const LoadedTokenizer tokenizer = load_tokenizer(recipe, task, load_model_config(recipe));

@@ -12,7 +12,7 @@ namespace moerl::cli {
 namespace {
 
 struct Options {
-  std::string model, name, key_file, chat_template, dtype;
+  std::string model, name, key_file, chat_template, dtype, device = "cpu";
   int64_t threads = 0, max_tokens = 0, max_queue = 1024;
   double kv_cache_gb = 1, max_body_mb = 4, drain_s = 30;
   int64_t max_num_seqs = 256;
@@ -54,7 +54,7 @@ policy::ChatTemplate template_of(const Options& options, const ModelPlace& place
 void serve(const Options& options) {
   SignalWaiter signals;
   const std::string key = read_key(options.key_file);
-  ExecContext ctx(num_threads(options.threads), isa_from_environment());
+  ExecContext ctx = make_context(options.threads, options.device);
   const OpenedModel model = open_model(ctx, options.model, {.dtype = options.dtype});
   const policy::ChatTemplate chat = template_of(options, model.place);
   EngineConfig engine;
@@ -135,7 +135,7 @@ void add_serve_openai(CLI::App& serve_command) {
       ->check(CLI::IsMember({"bf16", "f32"}));
   command->add_option("--kv-cache-gb", o.kv_cache_gb, "memory of the key-value cache [1]")
       ->check(CLI::PositiveNumber);
-  command->add_option("--threads", o.threads, "[all cores]")->check(CLI::NonNegativeNumber);
+  add_compute_options(*command, o.threads, o.device);
   add_limits(*command, o);
   command->footer(R"(Paths:
   /v1/completions        text or token ids, one or many; echo with logprobs scores the prompt with

@@ -37,11 +37,11 @@ double overlong_penalty(const StageConfig& stage, int64_t length) {
 }
 
 std::unique_ptr<Transformer> copy_of(const Transformer& policy, ExecContext& ctx) {
-  auto copy = std::make_unique<Transformer>(policy.config(), policy.dtype());
+  auto copy = std::make_unique<Transformer>(policy.config(), policy.dtype(), Masters::kKept,
+                                            policy.device());
   const std::vector<const Parameter*> from = policy.parameters();
   const std::vector<Parameter*> to = copy->parameters();
-  for (size_t i = 0; i < from.size(); ++i)
-    std::copy_n(from[i]->value.data<float>(), from[i]->value.numel(), to[i]->value.data<float>());
+  for (size_t i = 0; i < from.size(); ++i) to[i]->value.copy_from(from[i]->value);
   copy->pack(ctx, false);
   return copy;
 }

@@ -31,7 +31,8 @@ void swiglu_forward(ExecContext& ctx, const Tensor& gate_up, Tensor& hidden) {
         });
       });
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<SwigluCuda>().forward(gate_up.dtype(), inner, gate_up.dim(0),
+                                            gate_up.raw(Device::kCuda), hidden.raw(Device::kCuda));
   }
 }
 
@@ -52,7 +53,9 @@ void swiglu_backward(ExecContext& ctx, const Tensor& dhidden, const Tensor& gate
         });
       });
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<SwigluCuda>().backward(gate_up.dtype(), inner, gate_up.dim(0),
+                                             dhidden.raw(Device::kCuda), gate_up.raw(Device::kCuda),
+                                             dgate_up.raw(Device::kCuda));
   }
 }
 

@@ -94,35 +94,8 @@ std::vector<AttentionItem> cut_into_items(const AttentionDims& d,
   return items;
 }
 
-}  // namespace
-
-PagedKv make_paged_kv(int64_t num_blocks, int64_t num_kv_heads, int64_t k_head_dim,
-                      int64_t v_head_dim, DType dtype, KvValues values) {
-  check(num_blocks >= 0 && num_kv_heads > 0 && k_head_dim > 0 && v_head_dim > 0,
-        "make_paged_kv: num_blocks ", num_blocks, ", num_kv_heads ", num_kv_heads, ", k_head_dim ",
-        k_head_dim, ", v_head_dim ", v_head_dim, ", expected positive extents");
-  check(dtype != DType::kI32, "make_paged_kv: dtype is i32, expected f32 or bf16");
-  check(values == KvValues::kStored || v_head_dim <= k_head_dim, "make_paged_kv: v_head_dim is ",
-        v_head_dim, ", expected at most k_head_dim ", k_head_dim, ", whose part it is");
-  PagedKv cache{
-      Tensor::empty({num_blocks, num_kv_heads, k_head_dim, kKvBlock}, dtype), {}, v_head_dim};
-  if (values == KvValues::kStored)
-    cache.values = Tensor::empty({num_blocks, num_kv_heads, kKvBlock, v_head_dim}, dtype);
-  return cache;
-}
-
-void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v,
-               std::span<const AttentionSegment> segments, PagedKv& cache) {
-  const char* op = "kv_append";
-  check_cache(op, cache);
-  check_rank(op, "k", k, 3);
-  check_shape(op, "k", k, {k.dim(0), cache.keys.dim(1), cache.keys.dim(2)});
-  check_shape(op, "v", v, {k.dim(0), cache.keys.dim(1), cache.v_head_dim});
-  check_dtype(op, "k", k, cache.keys.dtype());
-  check_dtype(op, "v", v, cache.keys.dtype());
-  check_segments(op, segments, k.dim(0));
-  check_block_tables(op, segments, cache.keys.dim(0));
-
+void append_cpu(ExecContext& ctx, const Tensor& k, const Tensor& v,
+                std::span<const AttentionSegment> segments, PagedKv& cache) {
   std::vector<KvRun> runs;
   for (const AttentionSegment& s : segments)
     for (int64_t done = 0; done < s.num_rows;) {
@@ -141,12 +114,70 @@ void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v,
   if (cache.values.defined()) args.values = cache.values.raw();
   args.runs = runs.data();
   args.num_runs = static_cast<int64_t>(runs.size());
+  dispatch_isa(ctx.isa(), [&]<Isa isa>() { AttentionLayoutCpu<isa>::kv_append(ctx.pool(), args); });
+}
+
+void forward_cpu(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
+                 std::span<const AttentionSegment> segments, float scale, Tensor& o, Tensor* lse) {
+  AttentionForwardArgs args;
+  args.dims = dims_of(cache, q.dim(1));
+  args.is_bf16 = q.dtype() == DType::kBF16;
+  args.scale = scale;
+  args.q = q.raw();
+  args.keys = cache.keys.raw();
+  if (cache.values.defined()) args.values = cache.values.raw();
+  args.segments = segments.data();
+  args.o = o.raw();
+  args.lse = lse == nullptr ? nullptr : lse->data<float>();
+  const std::vector<AttentionItem> items = cut_into_items(args.dims, segments, ctx.num_threads());
+  args.items = items.data();
+  args.num_items = static_cast<int64_t>(items.size());
+  args.num_workers = std::min<int64_t>(ctx.num_threads(), args.num_items);
+  Tensor scratch = ctx.empty({args.num_workers, attention_forward_scratch(args.dims)}, DType::kF32);
+  args.scratch = scratch.data<float>();
+  dispatch_isa(ctx.isa(), [&]<Isa isa>() { AttentionForwardCpu<isa>::run(ctx.pool(), args); });
+}
+
+}  // namespace
+
+PagedKv make_paged_kv(int64_t num_blocks, int64_t num_kv_heads, int64_t k_head_dim,
+                      int64_t v_head_dim, DType dtype, KvValues values, Device device) {
+  check(num_blocks >= 0 && num_kv_heads > 0 && k_head_dim > 0 && v_head_dim > 0,
+        "make_paged_kv: num_blocks ", num_blocks, ", num_kv_heads ", num_kv_heads, ", k_head_dim ",
+        k_head_dim, ", v_head_dim ", v_head_dim, ", expected positive extents");
+  check(dtype == DType::kF32 || dtype == DType::kBF16, "make_paged_kv: dtype is ",
+        dtype_name(dtype), ", expected f32 or bf16");
+  check(values == KvValues::kStored || v_head_dim <= k_head_dim, "make_paged_kv: v_head_dim is ",
+        v_head_dim, ", expected at most k_head_dim ", k_head_dim, ", whose part it is");
+  PagedKv cache{Tensor::empty({num_blocks, num_kv_heads, k_head_dim, kKvBlock}, dtype, device),
+                {},
+                v_head_dim};
+  if (values == KvValues::kStored)
+    cache.values = Tensor::empty({num_blocks, num_kv_heads, kKvBlock, v_head_dim}, dtype, device);
+  return cache;
+}
+
+void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v, const SegmentList& segments,
+               PagedKv& cache) {
+  const char* op = "kv_append";
+  check_cache(op, cache);
+  check_rank(op, "k", k, 3);
+  check_shape(op, "k", k, {k.dim(0), cache.keys.dim(1), cache.keys.dim(2)});
+  check_shape(op, "v", v, {k.dim(0), cache.keys.dim(1), cache.v_head_dim});
+  check_dtype(op, "k", k, cache.keys.dtype());
+  check_dtype(op, "v", v, cache.keys.dtype());
+  check_segments(op, segments.host(), k.dim(0));
+  check_block_tables(op, segments.host(), cache.keys.dim(0));
+
   switch (ctx.device()) {
     case Device::kCpu:
-      return dispatch_isa(ctx.isa(),
-                          [&]<Isa isa>() { AttentionLayoutCpu<isa>::kv_append(ctx.pool(), args); });
+      return append_cpu(ctx, k, v, segments.host(), cache);
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<AttentionCuda>().kv_append(
+          {dims_of(cache, cache.keys.dim(1)), dtype_size(k.dtype()), k.dim(0), k.raw(Device::kCuda),
+           v.raw(Device::kCuda), segments.slots_on_device(ctx, k.dim(0)),
+           cache.keys.raw(Device::kCuda),
+           cache.values.defined() ? cache.values.raw(Device::kCuda) : nullptr});
   }
 }
 
@@ -157,19 +188,17 @@ void kv_copy_block(ExecContext& ctx, PagedKv& cache, int64_t from, int64_t to) {
         num_blocks, ")");
   check(to >= 0 && to < num_blocks, "kv_copy_block: to is ", to, ", expected in [0, ", num_blocks,
         ")");
-  if (ctx.device() != Device::kCpu) throw_no_cuda();
   if (from == to) return;
   for (Tensor* x : {&cache.keys, &cache.values}) {
     if (!x->defined()) continue;
-    const int64_t width = x->bytes() / num_blocks;
-    const char* source = static_cast<const char*>(x->raw()) + from * width;
-    std::copy(source, source + width, static_cast<char*>(x->raw()) + to * width);
+    check(x->device() == ctx.device(), "kv_copy_block: the cache lies on ",
+          device_name(x->device()), ", expected ", device_name(ctx.device()));
+    x->rows(to, to + 1).copy_from(x->rows(from, from + 1));
   }
 }
 
 void attention_forward(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
-                       std::span<const AttentionSegment> segments, float scale, Tensor& o,
-                       Tensor* lse) {
+                       const SegmentList& segments, float scale, Tensor& o, Tensor* lse) {
   const char* op = "attention_forward";
   check_cache(op, cache);
   check_rank(op, "q", q, 3);
@@ -182,34 +211,19 @@ void attention_forward(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
     check_shape(op, "lse", *lse, {q.dim(0), q.dim(1)});
     check_dtype(op, "lse", *lse, DType::kF32);
   }
-  check_segments(op, segments, q.dim(0));
-  check_block_tables(op, segments, cache.keys.dim(0));
-
-  AttentionForwardArgs args;
-  args.dims = dims_of(cache, q.dim(1));
-  args.is_bf16 = q.dtype() == DType::kBF16;
-  args.scale = scale;
-  args.q = q.raw();
-  args.keys = cache.keys.raw();
-  if (cache.values.defined()) args.values = cache.values.raw();
-  args.segments = segments.data();
-  args.o = o.raw();
-  args.lse = lse == nullptr ? nullptr : lse->data<float>();
+  check_segments(op, segments.host(), q.dim(0));
+  check_block_tables(op, segments.host(), cache.keys.dim(0));
   switch (ctx.device()) {
-    case Device::kCpu: {
-      const std::vector<AttentionItem> items =
-          cut_into_items(args.dims, segments, ctx.num_threads());
-      args.items = items.data();
-      args.num_items = static_cast<int64_t>(items.size());
-      args.num_workers = std::min<int64_t>(ctx.num_threads(), args.num_items);
-      Tensor scratch =
-          ctx.empty({args.num_workers, attention_forward_scratch(args.dims)}, DType::kF32);
-      args.scratch = scratch.data<float>();
-      return dispatch_isa(ctx.isa(),
-                          [&]<Isa isa>() { AttentionForwardCpu<isa>::run(ctx.pool(), args); });
-    }
+    case Device::kCpu:
+      return forward_cpu(ctx, q, cache, segments.host(), scale, o, lse);
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<AttentionCuda>().forward(
+          {dims_of(cache, q.dim(1)), q.dtype() == DType::kBF16, scale, q.raw(Device::kCuda),
+           cache.keys.raw(Device::kCuda),
+           cache.values.defined() ? cache.values.raw(Device::kCuda) : nullptr,
+           segments.on_device(ctx), static_cast<int64_t>(segments.host().size()),
+           segments.most_rows(), o.raw(Device::kCuda),
+           lse == nullptr ? nullptr : lse->data<float>(Device::kCuda)});
   }
 }
 
@@ -292,58 +306,35 @@ void run_backward_cpu(ExecContext& ctx, AttentionBackwardArgs& args,
 
 void attention_backward(ExecContext& ctx, const Tensor& dout, const Tensor& q, const Tensor& k,
                         const Tensor& v, const Tensor& o, const Tensor& lse,
-                        std::span<const AttentionSegment> segments, float scale, Tensor& dq,
-                        Tensor& dk, Tensor& dv) {
-  check_backward(dout, q, k, v, o, lse, segments, dq, dk, dv);
+                        const SegmentList& segments, float scale, Tensor& dq, Tensor& dk,
+                        Tensor& dv) {
+  check_backward(dout, q, k, v, o, lse, segments.host(), dq, dk, dv);
+  const Device device = ctx.device();
   AttentionBackwardArgs args;
   args.dims = {q.dim(1), k.dim(1), q.dim(2), v.dim(2)};
   args.is_bf16 = q.dtype() == DType::kBF16;
   args.scale = scale;
-  args.dout = dout.raw();
-  args.q = q.raw();
-  args.k = k.raw();
-  args.v = v.raw();
-  args.o = o.raw();
-  args.lse = lse.data<float>();
-  args.segments = segments.data();
-  args.dq = dq.raw();
-  args.dk = dk.raw();
-  args.dv = dv.raw();
-  switch (ctx.device()) {
+  args.dout = dout.raw(device);
+  args.q = q.raw(device);
+  args.k = k.raw(device);
+  args.v = v.raw(device);
+  args.o = o.raw(device);
+  args.lse = lse.data<float>(device);
+  args.segments = segments.host().data();
+  args.dq = dq.raw(device);
+  args.dk = dk.raw(device);
+  args.dv = dv.raw(device);
+  switch (device) {
     case Device::kCpu:
-      return run_backward_cpu(ctx, args, segments);
-    case Device::kCuda:
-      throw_no_cuda();
+      return run_backward_cpu(ctx, args, segments.host());
+    case Device::kCuda: {
+      Tensor delta = ctx.empty(lse.shape(), DType::kF32);
+      return cuda_ops<AttentionGradCuda>().backward(
+          {args.dims, args.is_bf16, scale, q.dim(0), args.dout, args.q, args.k, args.v, args.o,
+           args.lse, segments.on_device(ctx), static_cast<int64_t>(segments.host().size()),
+           segments.most_rows(), args.dq, args.dk, args.dv, delta.data<float>(device)});
+    }
   }
-}
-
-namespace {
-
-/// y[b, a, :] = x[a, b, :].
-void swap_outer(ExecContext& ctx, const char* op, const Tensor& x, Tensor& y) {
-  check_rank(op, "x", x, 3);
-  check_shape(op, "y", y, {x.dim(1), x.dim(0), x.dim(2)});
-  check_dtype(op, "y", y, x.dtype());
-  const int64_t width = x.dim(2) * dtype_size(x.dtype());
-  switch (ctx.device()) {
-    case Device::kCpu:
-      return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-        AttentionLayoutCpu<isa>::swap_outer(ctx.pool(), x.raw(), x.dim(0), x.dim(1), width,
-                                            y.raw());
-      });
-    case Device::kCuda:
-      throw_no_cuda();
-  }
-}
-
-}  // namespace
-
-void heads_first(ExecContext& ctx, const Tensor& x, Tensor& y) {
-  swap_outer(ctx, "heads_first", x, y);
-}
-
-void tokens_first(ExecContext& ctx, const Tensor& x, Tensor& y) {
-  swap_outer(ctx, "tokens_first", x, y);
 }
 
 }  // namespace moerl::kernels

@@ -1,12 +1,7 @@
 #pragma once
-#include <span>
-
-#include "kernels/exec_context.h"
+#include "kernels/attention/segment_list.h"
 
 namespace moerl::kernels {
-
-/// Positions in one block of keys: of the paged cache, and of the fixed walk over the keys.
-inline constexpr int64_t kKvBlock = 32;
 
 /// The key-value cache of one layer: `num_blocks` blocks of kKvBlock positions.
 /// Layout (what attention_forward reads fastest; one for all instruction levels):
@@ -22,22 +17,14 @@ enum class KvValues { kStored, kInKeys };
 /// A cache whose contents are whatever was there. @param v_head_dim  at most k_head_dim if the
 /// values are in the keys.
 PagedKv make_paged_kv(int64_t num_blocks, int64_t num_kv_heads, int64_t k_head_dim,
-                      int64_t v_head_dim, DType dtype, KvValues values = KvValues::kStored);
-
-/// A run of consecutive positions of one sequence within a ragged batch.
-struct AttentionSegment {
-  int64_t first_row = 0;  ///< of the batch's rows
-  int64_t num_rows = 0;   ///< positions [start, start + num_rows)
-  int64_t start = 0;      ///< position of the first row; earlier ones are in the cache already
-  std::span<const int32_t>
-      block_table;  ///< block of positions [32 i, 32 i + 32), for all up to the last row
-};
+                      int64_t v_head_dim, DType dtype, KvValues values = KvValues::kStored,
+                      Device device = Device::kCpu);
 
 /// Writes k and v of every row of the segments to its place in the cache.
 /// @param k [T, Hk, Dk], v [T, Hk, Dv] of the cache's type; v is not read if the cache's values are
 /// in the keys. Segments must not share a position of a block.
-void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v,
-               std::span<const AttentionSegment> segments, PagedKv& cache);
+void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v, const SegmentList& segments,
+               PagedKv& cache);
 /// Copies a block to another (copy on write of a shared, partly filled block).
 void kv_copy_block(ExecContext& ctx, PagedKv& cache, int64_t from, int64_t to);
 
@@ -60,8 +47,7 @@ void kv_copy_block(ExecContext& ctx, PagedKv& cache, int64_t from, int64_t to);
 /// [T, H] fp32 or null. Rows outside of all segments are left as they are.
 /// The segments' own keys must have been appended before.
 void attention_forward(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
-                       std::span<const AttentionSegment> segments, float scale, Tensor& o,
-                       Tensor* lse);
+                       const SegmentList& segments, float scale, Tensor& o, Tensor* lse);
 
 /// Backward for whole sequences (every segment starts at position 0). With P = exp(s - lse),
 /// delta = rowsum(do * o), dS = scale * P * (do v^T - delta):
@@ -74,11 +60,7 @@ void attention_forward(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
 /// @param dq, dk, dv out, overwritten; rows outside of all segments are left as they are.
 void attention_backward(ExecContext& ctx, const Tensor& dout, const Tensor& q, const Tensor& k,
                         const Tensor& v, const Tensor& o, const Tensor& lse,
-                        std::span<const AttentionSegment> segments, float scale, Tensor& dq,
-                        Tensor& dk, Tensor& dv);
-
-/// [T, H, W] -> [H, T, W] and back: rows grouped by head for grouped_linear (absorbed MLA).
-void heads_first(ExecContext& ctx, const Tensor& x, Tensor& y);
-void tokens_first(ExecContext& ctx, const Tensor& x, Tensor& y);
+                        const SegmentList& segments, float scale, Tensor& dq, Tensor& dk,
+                        Tensor& dv);
 
 }  // namespace moerl::kernels

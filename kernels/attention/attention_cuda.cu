@@ -62,11 +62,18 @@ __device__ void score_block(const AttentionDims& d, const T* keys, float scale,
   }
 }
 
+/// Where the values of a block lie: value i of key j at values[j * key_stride + i * stride].
+template <typename T>
+struct BlockValues {
+  const T* values;
+  int64_t key_stride, stride;
+};
+
 /// acc = acc * factor + P V. Keys that a row does not see are left out: their slots may hold
 /// anything.
 template <typename T>
-__device__ void add_values(const AttentionDims& d, const T* values, const WarpMemory& memory,
-                           const WarpRows& rows) {
+__device__ void add_values(const AttentionDims& d, const BlockValues<T>& block,
+                           const WarpMemory& memory, const WarpRows& rows) {
   int most = 0;
   MOERL_UNROLL
   for (int r = 0; r < kWarpRows; ++r) most = rows.valid[r] > most ? rows.valid[r] : most;
@@ -75,7 +82,7 @@ __device__ void add_values(const AttentionDims& d, const T* values, const WarpMe
     MOERL_UNROLL
     for (int r = 0; r < kWarpRows; ++r) acc[r] = memory.acc[r * d.v_dim + i] * rows.factor[r];
     for (int j = 0; j < most; ++j) {
-      const float value = load(values + j * d.v_dim + i);
+      const float value = load(block.values + j * block.key_stride + i * block.stride);
       MOERL_UNROLL
       for (int r = 0; r < kWarpRows; ++r)
         if (j < rows.valid[r]) acc[r] = fma(memory.p[r * kKvBlock + j], value, acc[r]);
@@ -125,10 +132,15 @@ __global__ void __launch_bounds__(kWarps * 32, 4) forward_kernel(AttentionForwar
       rows.valid[r] = static_cast<int>(seen < 0 ? 0 : seen < kKvBlock ? seen : kKvBlock);
     }
     const int64_t slot = segment.block_table[block] * d.num_kv_heads + kv_head;
-    score_block(d, static_cast<const T*>(args.keys) + slot * d.k_dim * kKvBlock, args.scale, memory,
-                rows);
+    const T* keys = static_cast<const T*>(args.keys) + slot * d.k_dim * kKvBlock;
+    score_block(d, keys, args.scale, memory, rows);
     __syncwarp();
-    add_values(d, static_cast<const T*>(args.values) + slot * d.v_dim * kKvBlock, memory, rows);
+    const BlockValues<T> values =
+        args.values == nullptr
+            ? BlockValues<T>{keys, 1, kKvBlock}
+            : BlockValues<T>{static_cast<const T*>(args.values) + slot * d.v_dim * kKvBlock,
+                             d.v_dim, 1};
+    add_values(d, values, memory, rows);
     __syncwarp();  // before p is written again
   }
 
@@ -146,7 +158,7 @@ __global__ void __launch_bounds__(kWarps * 32, 4) forward_kernel(AttentionForwar
 template <typename Bits>
 void append_as(const KvAppendCuda& args) {
   const AttentionDims d = args.dims;
-  const int64_t width = d.k_dim + d.v_dim;
+  const int64_t width = d.k_dim + (args.values == nullptr ? 0 : d.v_dim);
   launch_each("kv_append", args.rows * d.num_kv_heads * width, [=] __device__(int64_t n) {
     const int64_t i = n % width, head = n / width % d.num_kv_heads, t = n / width / d.num_kv_heads;
     const int64_t slot = args.slots[t];
@@ -159,14 +171,6 @@ void append_as(const KvAppendCuda& args) {
     else
       static_cast<Bits*>(args.values)[(to * kKvBlock + offset) * d.v_dim + i - d.k_dim] =
           static_cast<const Bits*>(args.v)[from * d.v_dim + i - d.k_dim];
-  });
-}
-
-template <typename Bits>
-void swap_as(const Bits* x, int64_t a, int64_t b, int64_t width, Bits* y) {
-  launch_each("swap_outer", a * b * width, [=] __device__(int64_t n) {
-    const int64_t i = n % width, row = n / width % b, t = n / width / b;
-    y[(row * a + t) * width + i] = x[n];
   });
 }
 
@@ -184,7 +188,8 @@ void forward(const AttentionForwardCuda& args) {
     launch(
         "attention_forward",
         args.dims.v_dim <= 128 ? mma_attention_kernel<4> : mma_attention_kernel<16>,
-        {grid(MmaAttention::kRows), MmaAttention::kThreads, MmaAttention::shared_bytes(args.dims)},
+        {grid(MmaAttention::kRows), MmaAttention::kThreads,
+         MmaAttention::shared_bytes(args.dims.k_dim, args.values == nullptr ? 0 : args.dims.v_dim)},
         args);
     return;
   }
@@ -194,14 +199,7 @@ void forward(const AttentionForwardCuda& args) {
          args);
 }
 
-void swap_outer(DType dtype, const void* x, int64_t a, int64_t b, int64_t width, void* y) {
-  if (dtype == DType::kBF16)
-    swap_as(static_cast<const uint16_t*>(x), a, b, width, static_cast<uint16_t*>(y));
-  else
-    swap_as(static_cast<const uint32_t*>(x), a, b, width, static_cast<uint32_t*>(y));
-}
-
-const RegisterCudaOps<AttentionCuda> registered({kv_append, forward, swap_outer});
+const RegisterCudaOps<AttentionCuda> registered({kv_append, forward});
 
 }  // namespace
 }  // namespace moerl::kernels::cuda

@@ -99,15 +99,6 @@ struct KvAppendArgs {
 template <Isa isa>
 struct AttentionLayoutCpu {
   static void kv_append(ThreadPool& pool, const KvAppendArgs& args);
-  /// x [a, b, width bytes] -> y [b, a, width bytes].
-  static void swap_outer(ThreadPool& pool, const void* x, int64_t a, int64_t b, int64_t width,
-                         void* y);
-};
-
-/// AttentionSegment where all pointers are the device's.
-struct AttentionSegmentCuda {
-  int64_t first_row, num_rows, start;
-  const int32_t* block_table;  ///< not used by backward
 };
 
 struct KvAppendCuda {
@@ -115,13 +106,14 @@ struct KvAppendCuda {
   int64_t element_size, rows;
   const void *k, *v;
   const int64_t* slots;  ///< [rows]: block * kKvBlock + offset; negative: the row is not kept
-  void *keys, *values;
+  void *keys, *values;   ///< values may be null: part of the keys
 };
 struct AttentionForwardCuda {
   AttentionDims dims;
   bool is_bf16;
   float scale;
-  const void *q, *keys, *values;
+  const void *q, *keys;
+  const void* values;  ///< null: the first v_dim of each key
   const AttentionSegmentCuda* segments;
   int64_t num_segments, most_rows;  ///< most_rows: no segment has more
   void* o;
@@ -146,8 +138,6 @@ struct AttentionBackwardCuda {
 struct AttentionCuda {
   void (*kv_append)(const KvAppendCuda& args);
   void (*forward)(const AttentionForwardCuda& args);
-  /// x [a, b, width] -> y [b, a, width].
-  void (*swap_outer)(DType dtype, const void* x, int64_t a, int64_t b, int64_t width, void* y);
 };
 /// On CUDA cores, the bits of the CPU.
 struct AttentionGradCuda {

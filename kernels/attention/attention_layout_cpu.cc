@@ -45,16 +45,4 @@ void AttentionLayoutCpu<kIsa>::kv_append(ThreadPool& pool, const KvAppendArgs& a
   });
 }
 
-template <>
-void AttentionLayoutCpu<kIsa>::swap_outer(ThreadPool& pool, const void* x, int64_t a, int64_t b,
-                                          int64_t width, void* y) {
-  const int64_t per_chunk = 16;
-  pool.parallel_for((a + per_chunk - 1) / per_chunk, [&](int64_t chunk) {
-    for (int64_t j = 0; j < b; ++j)
-      for (int64_t i = chunk * per_chunk; i < (chunk + 1) * per_chunk && i < a; ++i)
-        std::memcpy(static_cast<char*>(y) + (j * a + i) * width,
-                    static_cast<const char*>(x) + (i * b + j) * width, static_cast<size_t>(width));
-  });
-}
-
 }  // namespace moerl::kernels

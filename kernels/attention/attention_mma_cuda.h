@@ -23,20 +23,24 @@ struct MmaAttention {
     return args.is_bf16 && args.dims.k_dim % 32 == 0 && args.dims.v_dim % 32 == 0 &&
            args.dims.v_dim <= 512;
   }
-  static size_t shared_bytes(const AttentionDims& d) {
-    const int64_t elements = kRows * (d.k_dim + kPad) + d.k_dim * kKeyPitch +
-                             kKvBlock * (d.v_dim + kPad) + kRows * kKeyPitch;
+  /// @param v_dim  0 where the values are in the keys.
+  static size_t shared_bytes(int64_t k_dim, int64_t v_dim) {
+    const int64_t values = v_dim == 0 ? 0 : kKvBlock * (v_dim + kPad);
+    const int64_t elements =
+        kRows * (k_dim + kPad) + k_dim * kKeyPitch + values + kRows * kKeyPitch;
     return static_cast<size_t>(2 * elements + 4 * (kRows * kScorePitch + 2 * kRows));
   }
 
-  bf16 *q, *keys, *values, *p;     // [kRows, Dk], [Dk, kKvBlock], [kKvBlock, Dv], [kRows, kKvBlock]
+  bf16 *q, *keys;                  // [kRows, Dk], [Dk, kKvBlock]
+  bf16* values;                    // [kKvBlock, Dv], or null: the first Dv rows of the keys
+  bf16* p;                         // [kRows, kKvBlock]
   float *scores, *factor, *total;  // [kRows, kKvBlock], [kRows], [kRows]
 
-  __device__ MmaAttention(unsigned char* shared, const AttentionDims& d)
+  __device__ MmaAttention(unsigned char* shared, const AttentionDims& d, bool has_values)
       : q(reinterpret_cast<bf16*>(shared)),
         keys(q + kRows * (d.k_dim + kPad)),
-        values(keys + d.k_dim * kKeyPitch),
-        p(values + kKvBlock * (d.v_dim + kPad)),
+        values(has_values ? keys + d.k_dim * kKeyPitch : nullptr),
+        p(has_values ? values + kKvBlock * (d.v_dim + kPad) : keys + d.k_dim * kKeyPitch),
         scores(reinterpret_cast<float*>(p + kRows * kKeyPitch)),
         factor(scores + kRows * kScorePitch),
         total(factor + kRows) {}
@@ -52,6 +56,13 @@ struct MmaAttention {
                   inside ? 16 : 0);
     }
     cp_async_commit();
+  }
+
+  /// Zeros in place of the keys from `valid` on, which are also the values: p = 0 times whatever
+  /// their slots hold must be 0.
+  __device__ void clear_keys_behind(int64_t valid, int64_t v_dim) const {
+    for (int64_t i = threadIdx.x; i < v_dim * kKvBlock; i += kThreads)
+      if (i % kKvBlock >= valid) keys[i / kKvBlock * kKeyPitch + i % kKvBlock] = bf16{0};
   }
 
   /// Scores of all rows and the warp's eight keys.
@@ -122,7 +133,11 @@ struct MmaAttention {
       MOERL_UNROLL
       for (int e = 0; e < 4; ++e) acc[t][e] = acc[t][e] * f[e / 2];
       uint32_t b[4];  // the 32 keys of eight columns
-      ldmatrix_x4<true>(b, values + lane * (d.v_dim + kPad) + (warp * tiles + t) * 8);
+      const int column = (warp * tiles + t) * 8;
+      if (values != nullptr)
+        ldmatrix_x4<true>(b, values + lane * (d.v_dim + kPad) + column);
+      else
+        ldmatrix_x4<false>(b, keys + (column + lane % 8) * kKeyPitch + lane / 8 * 8);
       MOERL_UNROLL
       for (int half = 0; half < 2; ++half) {
         const uint32_t b_half[2] = {b[2 * half], b[2 * half + 1]};
@@ -153,7 +168,8 @@ __global__ void __launch_bounds__(MmaAttention::kThreads)
     const int n = static_cast<int>(begin + r);
     return (segment.first_row + n / group) * d.num_heads + kv_head * group + n % group;
   };
-  const MmaAttention memory(shared, d);
+  const bool has_values = args.values != nullptr;
+  const MmaAttention memory(shared, d, has_values);
   const int64_t last = position(count - 1);
   auto slab = [&](const void* cache, int64_t block, int64_t width) {
     const int64_t slot = segment.block_table[block] * d.num_kv_heads + kv_head;
@@ -167,7 +183,7 @@ __global__ void __launch_bounds__(MmaAttention::kThreads)
       cp_async_commit();
   };
   auto request_values = [&](int64_t block) {
-    if (block * kKvBlock <= last)
+    if (has_values && block * kKvBlock <= last)
       MmaAttention::request(slab(args.values, block, d.v_dim), kKvBlock,
                             last - block * kKvBlock + 1, d.v_dim, d.v_dim + MmaAttention::kPad,
                             memory.values);
@@ -191,12 +207,16 @@ __global__ void __launch_bounds__(MmaAttention::kThreads)
     __syncthreads();  // keys are there
     memory.score(d);
     __syncthreads();
-    request_keys(block + 1);
+    if (has_values)
+      request_keys(block + 1);
+    else if (last - block * kKvBlock + 1 < kKvBlock)
+      memory.clear_keys_behind(last - block * kKvBlock + 1, d.v_dim);
     memory.softmax(args.scale, my_position - block * kKvBlock + 1, row);
     cp_async_wait<1>();
     __syncthreads();  // values are there, and p
     memory.add_values(d, tiles, acc);
     __syncthreads();
+    if (!has_values) request_keys(block + 1);
     request_values(block + 1);
   }
   cp_async_wait<0>();

@@ -78,9 +78,8 @@ double amplitude(const RopeConfig& config) {
          yarn_mscale(config.factor, config.mscale_all_dim);
 }
 
-void rotate(ExecContext& ctx, const char* op, const Tensor& table,
-            std::span<const int32_t> positions, RopePairing pairing, int64_t first, Tensor& x,
-            bool inverse) {
+void rotate(ExecContext& ctx, const char* op, const Tensor& table, const List<int32_t>& positions,
+            RopePairing pairing, int64_t first, Tensor& x, bool inverse) {
   check_rank(op, "table", table, 2);
   check_dtype(op, "table", table, DType::kF32);
   check_rank(op, "x", x, 3);
@@ -89,27 +88,27 @@ void rotate(ExecContext& ctx, const char* op, const Tensor& table,
   check(first >= 0 && first + table.dim(1) <= x.dim(2), op, ": first is ", first,
         ", expected columns [first, first + ", table.dim(1), ") within [0, ", x.dim(2), ")");
   for (size_t t = 0; t < positions.size(); ++t)
-    check(positions[t] >= 0 && positions[t] < table.dim(0), op, ": positions[", t, "] is ",
-          positions[t], ", expected in [0, ", table.dim(0), ")");
-  switch (ctx.device()) {
-    case Device::kCpu: {
-      const RopeArgs args{x.dtype() == DType::kBF16,
-                          pairing,
-                          table.data<float>(),
-                          positions.data(),
-                          x.dim(1),
-                          x.dim(2),
-                          first,
-                          table.dim(1),
-                          x.raw()};
+    check(positions.host()[t] >= 0 && positions.host()[t] < table.dim(0), op, ": positions[", t,
+          "] is ", positions.host()[t], ", expected in [0, ", table.dim(0), ")");
+  const Device device = ctx.device();
+  const RopeArgs args{x.dtype() == DType::kBF16,
+                      pairing,
+                      table.data<float>(device),
+                      positions.data(ctx),
+                      x.dim(1),
+                      x.dim(2),
+                      first,
+                      table.dim(1),
+                      x.raw(device)};
+  switch (device) {
+    case Device::kCpu:
       return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
         parallel_rows(
             ctx, x.dim(0), rows_per_turn(x.dim(1) * table.dim(1)),
             [&](int64_t begin, int64_t end) { RopeCpu<isa>::rotate(args, inverse, begin, end); });
       });
-    }
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<RopeCuda>().rotate(args, inverse, x.dim(0));
   }
 }
 
@@ -160,12 +159,12 @@ Tensor rope_table(const RopeConfig& config, int64_t max_positions) {
   return table;
 }
 
-void rope_forward(ExecContext& ctx, const Tensor& table, std::span<const int32_t> positions,
+void rope_forward(ExecContext& ctx, const Tensor& table, const List<int32_t>& positions,
                   RopePairing pairing, int64_t first, Tensor& x) {
   rotate(ctx, "rope_forward", table, positions, pairing, first, x, false);
 }
 
-void rope_backward(ExecContext& ctx, const Tensor& table, std::span<const int32_t> positions,
+void rope_backward(ExecContext& ctx, const Tensor& table, const List<int32_t>& positions,
                    RopePairing pairing, int64_t first, Tensor& dx) {
   rotate(ctx, "rope_backward", table, positions, pairing, first, dx, true);
 }

@@ -1,8 +1,7 @@
 #pragma once
-#include <span>
 #include <vector>
 
-#include "kernels/exec_context.h"
+#include "kernels/list.h"
 
 namespace moerl::kernels {
 
@@ -49,10 +48,10 @@ Tensor rope_table(const RopeConfig& config, int64_t max_positions);
 ///   a' = a cos_j - b sin_j,  b' = a sin_j + b cos_j,   each product and sum in fp32,
 /// the result rounded to x's type.
 /// @param x [T, H, W], bf16 or fp32. @param positions [T], below the table's length.
-void rope_forward(ExecContext& ctx, const Tensor& table, std::span<const int32_t> positions,
+void rope_forward(ExecContext& ctx, const Tensor& table, const List<int32_t>& positions,
                   RopePairing pairing, int64_t first, Tensor& x);
 /// The transposed rotation (same amplitude): the gradient of rope_forward, in place on dx.
-void rope_backward(ExecContext& ctx, const Tensor& table, std::span<const int32_t> positions,
+void rope_backward(ExecContext& ctx, const Tensor& table, const List<int32_t>& positions,
                    RopePairing pairing, int64_t first, Tensor& dx);
 
 }  // namespace moerl::kernels

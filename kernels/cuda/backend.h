@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <stdexcept>
+#include <string>
 
 namespace moerl::kernels {
 
@@ -39,18 +40,32 @@ class RegisterCudaOps {
 /// Memory of the device. Errors are std::runtime_error.
 struct DeviceMemoryCuda {
   bool (*is_available)();  ///< a driver and a device are there
+  /// "sm_90" and the like, whose tensor cores round alike; "emulated".
+  std::string (*architecture)();
+  /// Freed blocks are worth keeping. Not so in the emulator, whose memory starts as NaN and is
+  /// watched by sanitizers to the byte.
+  bool recycles;
   void* (*allocate)(size_t bytes);
   void (*free)(void* memory);
   void (*copy_to_device)(void* device, const void* host, size_t bytes);
   void (*copy_to_host)(void* host, const void* device, size_t bytes);
   void (*copy_on_device)(void* to, const void* from, size_t bytes);
   void (*zero)(void* memory, size_t bytes);
+  void (*synchronize)();     ///< until all that was asked for is done
+  size_t (*total_memory)();  ///< bytes of the device
 };
 
+inline const DeviceMemoryCuda& device_memory() { return cuda_ops<DeviceMemoryCuda>(); }
+
+inline bool has_cuda_backend() { return registered_cuda_ops<DeviceMemoryCuda> != nullptr; }
+
 /// Whether Device::kCuda can be used.
-inline bool cuda_is_available() {
-  return registered_cuda_ops<DeviceMemoryCuda> != nullptr &&
-         cuda_ops<DeviceMemoryCuda>().is_available();
+inline bool cuda_is_available() { return has_cuda_backend() && device_memory().is_available(); }
+
+/// @throws std::runtime_error saying why Device::kCuda cannot be used.
+inline void require_cuda() {
+  if (!device_memory().is_available())
+    throw std::runtime_error("no CUDA device answers (moerl doctor says what is there)");
 }
 
 }  // namespace moerl::kernels

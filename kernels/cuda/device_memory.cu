@@ -11,6 +11,24 @@ bool is_available() {
   return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
 }
 
+#if defined(__CUDACC__)
+constexpr bool kRecycles = true;
+
+std::string architecture() {
+  int device = 0, major = 0, minor = 0;
+  check_cuda(kOp, "cudaGetDevice", cudaGetDevice(&device));
+  check_cuda(kOp, "cudaDeviceGetAttribute",
+             cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  check_cuda(kOp, "cudaDeviceGetAttribute",
+             cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  return "sm_" + std::to_string(major) + std::to_string(minor);
+}
+#else
+constexpr bool kRecycles = false;
+
+std::string architecture() { return "emulated"; }
+#endif
+
 void* allocate(size_t bytes) {
   void* memory = nullptr;
   const std::string call = "cudaMalloc of " + std::to_string(bytes) + " bytes";
@@ -33,10 +51,17 @@ void copy_on_device(void* to, const void* from, size_t bytes) {
 void zero(void* memory, size_t bytes) {
   check_cuda(kOp, "cudaMemset", cudaMemset(memory, 0, bytes));
 }
+void synchronize() { check_cuda(kOp, "cudaDeviceSynchronize", cudaDeviceSynchronize()); }
+size_t total_memory() {
+  size_t free = 0, total = 0;
+  check_cuda(kOp, "cudaMemGetInfo", cudaMemGetInfo(&free, &total));
+  return total;
+}
 
-const RegisterCudaOps<DeviceMemoryCuda> registered({is_available, allocate, free_memory,
-                                                    copy_to_device, copy_to_host, copy_on_device,
-                                                    zero});
+const RegisterCudaOps<DeviceMemoryCuda> registered({is_available, architecture, kRecycles, allocate,
+                                                    free_memory, copy_to_device, copy_to_host,
+                                                    copy_on_device, zero, synchronize,
+                                                    total_memory});
 
 }  // namespace
 }  // namespace moerl::kernels::cuda

@@ -6,10 +6,13 @@
 namespace moerl::kernels::cuda {
 namespace {
 
-template <typename T>
-void forward_as(const float* table, int64_t dim, const int32_t* ids, int64_t count, T* y) {
-  launch_each("embedding", count * dim,
-              [=] __device__(int64_t i) { store(y + i, table[ids[i / dim] * dim + i % dim]); });
+template <typename From, typename To>
+void forward_as(const void* table, int64_t dim, const int32_t* ids, int64_t count, void* y) {
+  const From* from = static_cast<const From*>(table);
+  To* to = static_cast<To*>(y);
+  launch_each("embedding", count * dim, [=] __device__(int64_t i) {
+    store(to + i, load(from + ids[i / dim] * dim + i % dim));
+  });
 }
 
 /// A block a token. The first token of an id adds up all tokens of that id, ascending; the blocks
@@ -38,12 +41,14 @@ __global__ void __launch_bounds__(kSelectThreads)
   }
 }
 
-void forward(const float* table, int64_t dim, const int32_t* ids, int64_t count, DType dtype,
-             void* y) {
-  if (dtype == DType::kBF16)
-    forward_as(table, dim, ids, count, static_cast<bf16*>(y));
+void forward(DType table_dtype, const void* table, int64_t dim, const int32_t* ids, int64_t count,
+             DType dtype, void* y) {
+  if (table_dtype == DType::kBF16)
+    forward_as<bf16, bf16>(table, dim, ids, count, y);
+  else if (dtype == DType::kBF16)
+    forward_as<float, bf16>(table, dim, ids, count, y);
   else
-    forward_as(table, dim, ids, count, static_cast<float*>(y));
+    forward_as<float, float>(table, dim, ids, count, y);
 }
 
 void backward(DType dtype, const void* dy, int64_t dim, const int32_t* ids, int64_t count,

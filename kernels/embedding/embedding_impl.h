@@ -18,8 +18,8 @@ struct EmbeddingCpu {
 
 /// All tokens; ids are on the device.
 struct EmbeddingCuda {
-  void (*forward)(const float* table, int64_t dim, const int32_t* ids, int64_t count, DType dtype,
-                  void* y);
+  void (*forward)(DType table_dtype, const void* table, int64_t dim, const int32_t* ids,
+                  int64_t count, DType dtype, void* y);
   void (*backward)(DType dtype, const void* dy, int64_t dim, const int32_t* ids, int64_t count,
                    float* dtable);
 };

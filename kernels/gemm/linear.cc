@@ -1,13 +1,16 @@
 #include "kernels/gemm/linear.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "common/check.h"
 #include "kernels/check_tensor.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cuda/backend.h"
 #include "kernels/gemm/linear_impl.h"
 #include "kernels/gemm/linear_partition.h"
+#include "kernels/norm/elementwise.h"
 
 namespace moerl::kernels {
 namespace {
@@ -31,9 +34,10 @@ Shape image_shape(int64_t columns, int64_t depth, DType dtype) {
   return {divide_up(columns, kBlock), divide_up(depth, kBlock), 2, 16, 16, 2};
 }
 
-void reserve(Tensor& tensor, Shape shape, DType dtype) {
-  if (!tensor.defined() || tensor.dtype() != dtype || tensor.shape() != shape)
-    tensor = Tensor::empty(std::move(shape), dtype);
+void reserve(ExecContext& ctx, Tensor& tensor, Shape shape, DType dtype) {
+  if (!tensor.defined() || tensor.dtype() != dtype || tensor.shape() != shape ||
+      tensor.device() != ctx.device())
+    tensor = ctx.empty(std::move(shape), dtype);
 }
 
 void check_output(const char* op, const char* name, const Tensor& tensor, const Shape& expected,
@@ -43,16 +47,18 @@ void check_output(const char* op, const char* name, const Tensor& tensor, const 
         dtype_name(tensor.dtype()), ", expected f32 or the working type ", dtype_name(working));
 }
 
-void check_offsets(const char* op, GroupOffsets offsets, size_t groups, int64_t rows) {
-  check(offsets.size() == groups + 1, op, ": offsets has ", offsets.size(),
+void check_offsets(const char* op, const GroupOffsets& list, size_t groups, int64_t rows) {
+  check(list.size() == groups + 1, op, ": offsets has ", list.size(),
         " values, expected one more than the ", groups, " groups");
+  if (!list.on_host()) return;
+  const std::span<const int64_t> offsets = list.host();
   check(offsets.front() == 0 && offsets.back() == rows, op, ": offsets run from ", offsets.front(),
         " to ", offsets.back(), ", expected 0 to ", rows, " rows");
   check(std::is_sorted(offsets.begin(), offsets.end()), op, ": offsets must ascend");
 }
 
 /// y = x B for row groups with an image B each; `image` names the member of PackedWeight.
-void run_products(ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
+void products_cpu(ExecContext& ctx, const Tensor& x, std::span<const int64_t> offsets,
                   std::span<const PackedWeight* const> weights, Tensor PackedWeight::*image,
                   Tensor& y, Write write) {
   const int64_t depth = x.dim(1), columns = y.dim(1);
@@ -81,6 +87,36 @@ void run_products(ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
   });
 }
 
+/// Calls f with the groups' offsets and `pointers` on the device; one group has none.
+template <typename Pointer, typename F>
+void with_groups(ExecContext& ctx, const GroupOffsets& offsets,
+                 const std::vector<Pointer>& pointers, const F& f) {
+  if (pointers.size() == 1) return f(LinearGroups{}, nullptr);
+  const List<Pointer> on_device(pointers);
+  f(LinearGroups{.count = static_cast<int64_t>(pointers.size()), .offsets = offsets.data(ctx)},
+    on_device.data(ctx));
+}
+
+void products_cuda(ExecContext& ctx, void (*product)(const LinearCudaProduct& args),
+                   const Tensor& x, const GroupOffsets& offsets,
+                   std::span<const PackedWeight* const> weights, Tensor& y, Write write) {
+  std::vector<const void*> pointers;
+  for (const PackedWeight* weight : weights) pointers.push_back(weight->forward.raw(Device::kCuda));
+  with_groups(ctx, offsets, pointers, [&](LinearGroups groups, const void* const* on_device) {
+    groups.weights = on_device;
+    product({.dtype = x.dtype(),
+             .y_dtype = y.dtype(),
+             .accumulate = write == Write::kAccumulate,
+             .rows = x.dim(0),
+             .depth = x.dim(1),
+             .columns = y.dim(1),
+             .x = x.raw(Device::kCuda),
+             .y = y.raw(Device::kCuda),
+             .weight = on_device == nullptr ? pointers.front() : nullptr,
+             .groups = groups});
+  });
+}
+
 void check_weights(const char* op, std::span<const PackedWeight* const> weights) {
   check(!weights.empty(), op, ": weights is empty, expected at least one");
   for (const PackedWeight* weight : weights) {
@@ -94,7 +130,7 @@ void check_weights(const char* op, std::span<const PackedWeight* const> weights)
   }
 }
 
-void forward(const char* op, ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
+void forward(const char* op, ExecContext& ctx, const Tensor& x, const GroupOffsets& offsets,
              std::span<const PackedWeight* const> weights, Tensor& y, Write write) {
   check_weights(op, weights);
   const PackedWeight& weight = *weights.front();
@@ -105,10 +141,15 @@ void forward(const char* op, ExecContext& ctx, const Tensor& x, GroupOffsets off
   check(write == Write::kOverwrite || y.dtype() == DType::kF32, op, ": y is ",
         dtype_name(y.dtype()), ", expected f32 for accumulation");
   check_offsets(op, offsets, weights.size(), x.dim(0));
-  run_products(ctx, x, offsets, weights, &PackedWeight::forward, y, write);
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return products_cpu(ctx, x, offsets.host(), weights, &PackedWeight::forward, y, write);
+    case Device::kCuda:
+      return products_cuda(ctx, cuda_ops<LinearCuda>().forward, x, offsets, weights, y, write);
+  }
 }
 
-void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, GroupOffsets offsets,
+void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, const GroupOffsets& offsets,
            std::span<const PackedWeight* const> weights, Tensor& dx, Write write) {
   check_weights(op, weights);
   const PackedWeight& weight = *weights.front();
@@ -119,7 +160,12 @@ void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, GroupOffsets offs
   for (const PackedWeight* w : weights)
     check(w->dgrad.defined(), op, ": a weight was packed without its dgrad image");
   check_offsets(op, offsets, weights.size(), dy.dim(0));
-  run_products(ctx, dy, offsets, weights, &PackedWeight::dgrad, dx, write);
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return products_cpu(ctx, dy, offsets.host(), weights, &PackedWeight::dgrad, dx, write);
+    case Device::kCuda:
+      return products_cuda(ctx, cuda_ops<LinearCuda>().dgrad, dy, offsets, weights, dx, write);
+  }
 }
 
 /// Packed operands of one wave of wgrad; a run's part starts at its padded first token.
@@ -229,8 +275,34 @@ class WgradWave {
   Tensor transposed_, image_;
 };
 
+void wgrad_cpu(ExecContext& ctx, const Tensor& dy, const Tensor& x,
+               std::span<const int64_t> offsets, std::span<Tensor* const> dweights) {
+  for (const std::vector<TokenRun>& runs : partition_tokens(offsets, dy.dim(1) + x.dim(1))) {
+    WgradWave wave(ctx, dy, x, runs);
+    wave.pack();
+    wave.multiply(dweights);
+  }
+}
+
+void wgrad_cuda(ExecContext& ctx, const Tensor& dy, const Tensor& x, const GroupOffsets& offsets,
+                std::span<Tensor* const> dweights) {
+  std::vector<float*> pointers;
+  for (Tensor* dweight : dweights) pointers.push_back(dweight->data<float>(Device::kCuda));
+  with_groups(ctx, offsets, pointers, [&](const LinearGroups& groups, float* const* on_device) {
+    cuda_ops<LinearCuda>().wgrad({.dtype = x.dtype(),
+                                  .tokens = x.dim(0),
+                                  .rows = dy.dim(1),
+                                  .columns = x.dim(1),
+                                  .dy = dy.raw(Device::kCuda),
+                                  .x = x.raw(Device::kCuda),
+                                  .dweight = on_device == nullptr ? pointers.front() : nullptr,
+                                  .dweights = on_device,
+                                  .groups = groups});
+  });
+}
+
 void wgrad(const char* op, ExecContext& ctx, const Tensor& dy, const Tensor& x,
-           GroupOffsets offsets, std::span<Tensor* const> dweights) {
+           const GroupOffsets& offsets, std::span<Tensor* const> dweights) {
   check_rank(op, "dy", dy, 2);
   check_rank(op, "x", x, 2);
   check_f32_or_bf16(op, "x", x);
@@ -243,11 +315,35 @@ void wgrad(const char* op, ExecContext& ctx, const Tensor& dy, const Tensor& x,
   }
   check_offsets(op, offsets, dweights.size(), x.dim(0));
   if (dy.dim(1) == 0 || x.dim(1) == 0) return;
-  for (const std::vector<TokenRun>& runs : partition_tokens(offsets, dy.dim(1) + x.dim(1))) {
-    WgradWave wave(ctx, dy, x, runs);
-    wave.pack();
-    wave.multiply(dweights);
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return wgrad_cpu(ctx, dy, x, offsets.host(), dweights);
+    case Device::kCuda:
+      return wgrad_cuda(ctx, dy, x, offsets, dweights);
   }
+}
+
+void pack_cpu(ExecContext& ctx, const Tensor& master, PackedWeight& packed) {
+  const int64_t rows = master.dim(0), columns = master.dim(1);
+  const bool with_dgrad = packed.dgrad.defined();
+  const PackSource source = {master.raw(), DType::kF32, rows, columns};
+  const int64_t forward_blocks = divide_up(rows, kBlock);
+  const int64_t dgrad_blocks = with_dgrad ? divide_up(columns, kBlock) : 0;
+  ctx.pool().parallel_for(forward_blocks + dgrad_blocks, [&](int64_t block) {
+    dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+      if (block < forward_blocks)
+        return LinearCpu<isa>::pack_rows(source, packed.dtype, block, packed.forward.raw());
+      LinearCpu<isa>::pack_columns(source, packed.dtype, block - forward_blocks,
+                                   packed.dgrad.raw());
+    });
+  });
+}
+
+/// The matrix itself serves both products.
+void pack_cuda(ExecContext& ctx, const Tensor& master, bool with_dgrad, PackedWeight& packed) {
+  reserve(ctx, packed.forward, master.shape(), packed.dtype);
+  cast(ctx, master, packed.forward);
+  packed.dgrad = with_dgrad ? packed.forward : Tensor();
 }
 
 }  // namespace
@@ -262,59 +358,55 @@ void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_
   packed.dtype = dtype;
   packed.out_features = rows;
   packed.in_features = columns;
-  reserve(packed.forward, image_shape(rows, columns, dtype), dtype);
-  if (with_dgrad) {
-    reserve(packed.dgrad, image_shape(columns, rows, dtype), dtype);
-  } else {
-    packed.dgrad = Tensor();
+  switch (ctx.device()) {
+    case Device::kCpu:
+      reserve(ctx, packed.forward, image_shape(rows, columns, dtype), dtype);
+      if (with_dgrad) {
+        reserve(ctx, packed.dgrad, image_shape(columns, rows, dtype), dtype);
+      } else {
+        packed.dgrad = Tensor();
+      }
+      return pack_cpu(ctx, master, packed);
+    case Device::kCuda:
+      return pack_cuda(ctx, master, with_dgrad, packed);
   }
-  const PackSource source = {master.raw(), DType::kF32, rows, columns};
-  const int64_t forward_blocks = divide_up(rows, kBlock);
-  const int64_t dgrad_blocks = with_dgrad ? divide_up(columns, kBlock) : 0;
-  ctx.pool().parallel_for(forward_blocks + dgrad_blocks, [&](int64_t block) {
-    dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-      if (block < forward_blocks)
-        return LinearCpu<isa>::pack_rows(source, dtype, block, packed.forward.raw());
-      LinearCpu<isa>::pack_columns(source, dtype, block - forward_blocks, packed.dgrad.raw());
-    });
-  });
 }
 
 void linear_forward(ExecContext& ctx, const Tensor& x, const PackedWeight& weight, Tensor& y,
                     Write write) {
   check_rank("linear_forward", "x", x, 2);
-  const int64_t offsets[] = {0, x.dim(0)};
+  const std::array<int64_t, 2> offsets = {0, x.dim(0)};
   const PackedWeight* weights[] = {&weight};
-  forward("linear_forward", ctx, x, offsets, weights, y, write);
+  forward("linear_forward", ctx, x, std::span<const int64_t>(offsets), weights, y, write);
 }
 
 void linear_dgrad(ExecContext& ctx, const Tensor& dy, const PackedWeight& weight, Tensor& dx,
                   Write write) {
   check_rank("linear_dgrad", "dy", dy, 2);
-  const int64_t offsets[] = {0, dy.dim(0)};
+  const std::array<int64_t, 2> offsets = {0, dy.dim(0)};
   const PackedWeight* weights[] = {&weight};
-  dgrad("linear_dgrad", ctx, dy, offsets, weights, dx, write);
+  dgrad("linear_dgrad", ctx, dy, std::span<const int64_t>(offsets), weights, dx, write);
 }
 
 void linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dweight) {
   check_rank("linear_wgrad", "x", x, 2);
-  const int64_t offsets[] = {0, x.dim(0)};
+  const std::array<int64_t, 2> offsets = {0, x.dim(0)};
   Tensor* dweights[] = {&dweight};
-  wgrad("linear_wgrad", ctx, dy, x, offsets, dweights);
+  wgrad("linear_wgrad", ctx, dy, x, std::span<const int64_t>(offsets), dweights);
 }
 
-void grouped_linear_forward(ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
+void grouped_linear_forward(ExecContext& ctx, const Tensor& x, const GroupOffsets& offsets,
                             std::span<const PackedWeight* const> weights, Tensor& y) {
   forward("grouped_linear_forward", ctx, x, offsets, weights, y, Write::kOverwrite);
 }
 
-void grouped_linear_dgrad(ExecContext& ctx, const Tensor& dy, GroupOffsets offsets,
+void grouped_linear_dgrad(ExecContext& ctx, const Tensor& dy, const GroupOffsets& offsets,
                           std::span<const PackedWeight* const> weights, Tensor& dx, Write write) {
   dgrad("grouped_linear_dgrad", ctx, dy, offsets, weights, dx, write);
 }
 
-void grouped_linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, GroupOffsets offsets,
-                          std::span<Tensor* const> dweights) {
+void grouped_linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x,
+                          const GroupOffsets& offsets, std::span<Tensor* const> dweights) {
   wgrad("grouped_linear_wgrad", ctx, dy, x, offsets, dweights);
 }
 

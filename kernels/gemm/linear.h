@@ -1,13 +1,14 @@
 #pragma once
 #include <span>
 
-#include "kernels/exec_context.h"
+#include "kernels/list.h"
 
 namespace moerl::kernels {
 
 /// The working image of one weight matrix W [out_features N, in_features K], rounded to the working
 /// type and laid out for the GEMM kernels; made from the fp32 master after every optimizer step.
-/// One layout for all instruction levels.
+/// One layout for all instruction levels of the CPU. On kCuda it is W itself, [N, K], for both
+/// uses.
 struct PackedWeight {
   DType dtype = DType::kF32;  ///< working type: kF32 or kBF16
   int64_t out_features = 0, in_features = 0;
@@ -48,23 +49,23 @@ void linear_dgrad(ExecContext& ctx, const Tensor& dy, const PackedWeight& weight
 void linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dweight);
 
 /// The row groups of a grouped product: group g owns rows [offsets[g], offsets[g + 1]).
-using GroupOffsets = std::span<const int64_t>;
+using GroupOffsets = List<int64_t>;
 
 /// linear_forward for each group with a weight of its own (experts, heads): rows of x that belong
 /// to group g meet weights[g]. All weights have one shape. Groups may be empty.
 /// @param x [R, K].  @param offsets  G + 1 ascending values from 0 to R.  @param weights  G of
 /// them.
 /// @param y [R, N].
-void grouped_linear_forward(ExecContext& ctx, const Tensor& x, GroupOffsets offsets,
+void grouped_linear_forward(ExecContext& ctx, const Tensor& x, const GroupOffsets& offsets,
                             std::span<const PackedWeight* const> weights, Tensor& y);
 
 /// Gradient with respect to x of grouped_linear_forward. @param dx [R, K].
-void grouped_linear_dgrad(ExecContext& ctx, const Tensor& dy, GroupOffsets offsets,
+void grouped_linear_dgrad(ExecContext& ctx, const Tensor& dy, const GroupOffsets& offsets,
                           std::span<const PackedWeight* const> weights, Tensor& dx,
                           Write write = Write::kOverwrite);
 
 /// Gradient with respect to the weights: dweights[g] [N, K] fp32 += dy_g^T x_g.
-void grouped_linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, GroupOffsets offsets,
-                          std::span<Tensor* const> dweights);
+void grouped_linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x,
+                          const GroupOffsets& offsets, std::span<Tensor* const> dweights);
 
 }  // namespace moerl::kernels

@@ -6,6 +6,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/parallel_rows.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/list.h"
 #include "kernels/loss/token_log_prob_impl.h"
 
 namespace moerl::kernels {
@@ -44,30 +45,69 @@ int64_t chunk_rows(int64_t vocab_size) {
   return std::clamp(kElements / vocab_size / kLeast * kLeast, kLeast, kMost);
 }
 
-void log_prob_cpu(ExecContext& ctx, const float* logits, int64_t rows, int64_t width,
-                  int64_t vocab_size, float temperature, const int32_t* targets, float* log_probs,
-                  float* entropy, float* lse) {
+/// Where the results of some rows go; entropy and lse may be null.
+struct RowResults {
+  float *log_probs, *entropy, *lse;
+};
+
+/// All pointers are of ctx's device.
+void log_prob_rows(ExecContext& ctx, const Tensor& logits, int64_t vocab_size, float temperature,
+                   const int32_t* targets, const RowResults& out) {
   const float inverse_temperature = 1.0f / temperature;
-  dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-    parallel_rows(ctx, rows, rows_per_turn(vocab_size), [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        const float* row = logits + t * width;
-        const LogitsRow stats = TokenLogProbCpu<isa>::row(row, vocab_size, inverse_temperature,
-                                                          entropy != nullptr, nullptr);
-        log_probs[t] = row[targets[t]] * inverse_temperature - stats.lse;
-        if (entropy != nullptr) entropy[t] = stats.entropy;
-        if (lse != nullptr) lse[t] = stats.lse;
-      }
-    });
-  });
+  const int64_t rows = logits.dim(0), width = logits.dim(1);
+  const float* data = logits.data<float>(ctx.device());
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+        parallel_rows(ctx, rows, rows_per_turn(vocab_size), [&](int64_t begin, int64_t end) {
+          for (int64_t t = begin; t < end; ++t) {
+            const float* row = data + t * width;
+            const LogitsRow stats = TokenLogProbCpu<isa>::row(row, vocab_size, inverse_temperature,
+                                                              out.entropy != nullptr, nullptr);
+            out.log_probs[t] = row[targets[t]] * inverse_temperature - stats.lse;
+            if (out.entropy != nullptr) out.entropy[t] = stats.entropy;
+            if (out.lse != nullptr) out.lse[t] = stats.lse;
+          }
+        });
+      });
+    case Device::kCuda:
+      return cuda_ops<TokenLogProbCuda>().forward({rows, width, vocab_size, inverse_temperature,
+                                                   data, targets, out.log_probs, out.entropy,
+                                                   out.lse});
+  }
 }
 
-float* offset(std::span<float> values, int64_t begin) {
-  return values.empty() ? nullptr : values.data() + begin;
-}
+/// What backward is given of some rows, in the memory of ctx's device; entropy and dentropy may be
+/// null.
+struct RowGradients {
+  const int32_t* targets;
+  const float *lse, *entropy, *dlog_probs, *dentropy;
+};
 
-float value_or_zero(std::span<const float> values, int64_t t) {
-  return values.empty() ? 0.0f : values[static_cast<size_t>(t)];
+/// @param dlogits  may be the memory of logits if fp32.
+void logits_backward(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
+                     float inverse_temperature, const RowGradients& in, Tensor& dlogits) {
+  const int64_t rows = logits.dim(0), width = logits.dim(1), size = dtype_size(dlogits.dtype());
+  const float* data = logits.data<float>(ctx.device());
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+        parallel_rows(ctx, rows, rows_per_turn(width), [&](int64_t begin, int64_t end) {
+          for (int64_t t = begin; t < end; ++t) {
+            const LogitsRowGrad grad{in.targets[t], in.lse[t],
+                                     in.entropy == nullptr ? 0.0f : in.entropy[t], in.dlog_probs[t],
+                                     in.dentropy == nullptr ? 0.0f : in.dentropy[t]};
+            TokenLogProbCpu<isa>::backward_row(
+                data + t * width, vocab_size, width, inverse_temperature, grad, dlogits.dtype(),
+                static_cast<char*>(dlogits.raw()) + t * width * size);
+          }
+        });
+      });
+    case Device::kCuda:
+      return cuda_ops<TokenLogProbCuda>().backward(
+          {rows, width, vocab_size, inverse_temperature, data, in.targets, in.lse, in.entropy,
+           in.dlog_probs, in.dentropy, dlogits.dtype(), dlogits.raw(Device::kCuda)});
+  }
 }
 
 }  // namespace
@@ -81,14 +121,11 @@ void log_prob_from_logits(ExecContext& ctx, const Tensor& logits, int64_t vocab_
   check_dtype(op, "logits", logits, DType::kF32);
   check_rows(op, logits.dim(0), logits.dim(1), vocab_size, temperature, targets);
   check_outputs(op, logits.dim(0), log_probs, entropy, lse);
-  switch (ctx.device()) {
-    case Device::kCpu:
-      return log_prob_cpu(ctx, logits.data<float>(), logits.dim(0), logits.dim(1), vocab_size,
-                          temperature, targets.data(), log_probs.data(), offset(entropy, 0),
-                          offset(lse, 0));
-    case Device::kCuda:
-      throw_no_cuda();
-  }
+  const List<int32_t> ids(targets);
+  Results<float> log_prob(ctx, log_probs), entropies(ctx, entropy), lses(ctx, lse);
+  log_prob_rows(ctx, logits, vocab_size, temperature, ids.data(ctx),
+                {log_prob.data(), entropies.data(), lses.data()});
+  log_prob.fetch(), entropies.fetch(), lses.fetch();
 }
 
 void token_log_prob_forward(ExecContext& ctx, const Tensor& hidden, const PackedWeight& head,
@@ -102,18 +139,16 @@ void token_log_prob_forward(ExecContext& ctx, const Tensor& hidden, const Packed
   check_outputs(op, rows, log_probs, entropy, lse);
   const int64_t chunk = std::min(rows, chunk_rows(width));
   Tensor buffer = ctx.empty(Shape{chunk, width}, DType::kF32);
+  const List<int32_t> ids(targets);
+  Results<float> log_prob(ctx, log_probs), entropies(ctx, entropy), lses(ctx, lse);
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t end = std::min(rows, begin + chunk);
     Tensor logits = buffer.rows(0, end - begin);
     linear_forward(ctx, hidden.rows(begin, end), head, logits);
-    const auto part = [&](auto span) {
-      return span.empty()
-                 ? span
-                 : span.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-    };
-    log_prob_from_logits(ctx, logits, vocab_size, temperature, part(targets), part(log_probs),
-                         part(entropy), part(lse));
+    log_prob_rows(ctx, logits, vocab_size, temperature, ids.data(ctx) + begin,
+                  {log_prob.data(begin), entropies.data(begin), lses.data(begin)});
   }
+  log_prob.fetch(), entropies.fetch(), lses.fetch();
 }
 
 void token_log_prob_backward(ExecContext& ctx, const Tensor& hidden, const PackedWeight& head,
@@ -132,10 +167,13 @@ void token_log_prob_backward(ExecContext& ctx, const Tensor& hidden, const Packe
   check_shape(op, "dhidden", dhidden, hidden.shape());
   check_shape(op, "dhead", dhead, Shape{width, head.in_features});
   check_dtype(op, "dhead", dhead, DType::kF32);
-  if (ctx.device() != Device::kCpu) throw_no_cuda();
 
   const int64_t chunk = std::min(rows, chunk_rows(width));
-  const float inverse_temperature = 1.0f / temperature;
+  const List<int32_t> ids(targets);
+  const List<float> lses(lse), entropies(entropy), dlog_prob(dlog_probs), dentropies(dentropy);
+  const auto at = [&](const List<float>& list, int64_t begin) {
+    return list.size() == 0 ? nullptr : list.data(ctx) + begin;
+  };
   Tensor logits_buffer = ctx.empty(Shape{chunk, width}, DType::kF32);
   Tensor dlogits_buffer =
       head.dtype == DType::kF32 ? logits_buffer : ctx.empty(Shape{chunk, width}, head.dtype);
@@ -145,19 +183,10 @@ void token_log_prob_backward(ExecContext& ctx, const Tensor& hidden, const Packe
     Tensor logits = logits_buffer.rows(0, end - begin);
     Tensor dlogits = dlogits_buffer.rows(0, end - begin), dx = dhidden.rows(begin, end);
     linear_forward(ctx, x, head, logits);
-    dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-      parallel_rows(ctx, end - begin, rows_per_turn(width), [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-          const int64_t t = begin + i;
-          const LogitsRowGrad grad{targets[static_cast<size_t>(t)], lse[static_cast<size_t>(t)],
-                                   value_or_zero(entropy, t), dlog_probs[static_cast<size_t>(t)],
-                                   value_or_zero(dentropy, t)};
-          TokenLogProbCpu<isa>::backward_row(
-              logits.data<float>() + i * width, vocab_size, width, inverse_temperature, grad,
-              head.dtype, static_cast<char*>(dlogits.raw()) + i * width * dtype_size(head.dtype));
-        }
-      });
-    });
+    logits_backward(ctx, logits, vocab_size, 1.0f / temperature,
+                    {ids.data(ctx) + begin, at(lses, begin), at(entropies, begin),
+                     at(dlog_prob, begin), at(dentropies, begin)},
+                    dlogits);
     linear_dgrad(ctx, dlogits, head, dx);
     linear_wgrad(ctx, dlogits, x, dhead);
   }

@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <vector>
 
 #include "kernels/exec_context.h"
 
@@ -8,12 +7,12 @@ namespace moerl::kernels {
 
 /// Rows sorted by expert: row r serves slot_of_row[r] = t * K + k. Within an expert, tokens ascend.
 struct ExpertRows {
-  std::vector<int64_t> offsets;      ///< [E + 1]
-  std::vector<int32_t> slot_of_row;  ///< [T * K]
-  std::vector<int32_t> row_of_slot;  ///< [T * K]
+  Tensor offsets;      ///< [E + 1] i64: expert e has rows [offsets[e], offsets[e + 1])
+  Tensor slot_of_row;  ///< [T * K] i32
+  Tensor row_of_slot;  ///< [T * K] i32
 };
 /// @param topk_idx [T, K] i32, each in [0, num_experts).
-ExpertRows sort_by_expert(const Tensor& topk_idx, int64_t num_experts);
+ExpertRows sort_by_expert(ExecContext& ctx, const Tensor& topk_idx, int64_t num_experts);
 
 /// y[r, :] = x[token of row r, :]. @param x [T, D]. @param y out [T * K, D], type of x.
 void expand_forward(ExecContext& ctx, const Tensor& x, const ExpertRows& rows, int64_t num_topk,

@@ -33,11 +33,55 @@ void check_matrix(const char* op, const char* name, const Tensor& x, Shape shape
 
 void check_indices(const char* op, const Tensor& topk_idx, int64_t begin, int64_t end,
                    int64_t num_experts) {
+  if (topk_idx.device() != Device::kCpu) return;
   const int32_t* idx = topk_idx.data<int32_t>();
   const int64_t k = topk_idx.dim(1);
   for (int64_t i = begin * k; i < end * k; ++i)
     check(idx[i] >= 0 && idx[i] < num_experts, op, ": topk_idx[", i / k, ", ", i % k, "] is ",
           idx[i], ", expected in [0, ", num_experts, ")");
+}
+
+double balance_loss_cpu(ExecContext& ctx, const Tensor& scores, const Tensor& topk_idx,
+                        int64_t begin, int64_t end, double alpha, Tensor* dscores) {
+  const int64_t experts = scores.dim(1), k = topk_idx.dim(1);
+  const int64_t n = end - begin;
+  std::vector<double> load(static_cast<size_t>(experts), 0.0);
+  const int32_t* idx = topk_idx.data<int32_t>();
+  for (int64_t i = begin * k; i < end * k; ++i) load[static_cast<size_t>(idx[i])] += 1;
+  for (double& f : load) f *= static_cast<double>(experts) / static_cast<double>(k * n);
+
+  const int64_t parts = (n + kBalanceRows - 1) / kBalanceRows;
+  std::vector<double> sums(static_cast<size_t>(parts * experts));
+  const BalanceLossArgs args{experts, scores.data<float>(), load.data(),
+                             alpha / static_cast<double>(n),
+                             dscores == nullptr ? nullptr : dscores->data<float>()};
+  dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+    parallel_rows(ctx, n, kBalanceRows, [&](int64_t from, int64_t to) {
+      TopkGateCpu<isa>::balance_loss(args, begin + from, begin + to,
+                                     sums.data() + from / kBalanceRows * experts);
+    });
+  });
+  double loss = 0;
+  for (int64_t i = 0; i < experts; ++i) {
+    double sum = 0;
+    for (int64_t part = 0; part < parts; ++part)
+      sum += sums[static_cast<size_t>(part * experts + i)];
+    loss += load[static_cast<size_t>(i)] * (sum / static_cast<double>(n));
+  }
+  return alpha * loss;
+}
+
+double balance_loss_cuda(ExecContext& ctx, const Tensor& scores, const Tensor& topk_idx,
+                         int64_t begin, int64_t end, double alpha, Tensor* dscores) {
+  Tensor loss = ctx.empty({1}, DType::kF64), load = ctx.empty({scores.dim(1)}, DType::kF64);
+  Tensor inverse = ctx.empty({end - begin}, DType::kF64);
+  cuda_ops<TopkGateCuda>().balance_loss(
+      {scores.dim(1), topk_idx.dim(1), begin, end, alpha, scores.data<float>(Device::kCuda),
+       topk_idx.data<int32_t>(Device::kCuda),
+       dscores == nullptr ? nullptr : dscores->data<float>(Device::kCuda),
+       loss.data<double>(Device::kCuda), load.data<double>(Device::kCuda),
+       inverse.data<double>(Device::kCuda)});
+  return *loss.to(Device::kCpu).data<double>();
 }
 
 }  // namespace
@@ -54,14 +98,15 @@ void topk_gate_forward(ExecContext& ctx, const Tensor& logits, const Tensor* bia
   check_matrix(op, "scores", scores, {rows, experts}, DType::kF32);
   check_matrix(op, "topk_idx", topk_idx, {rows, config.num_experts_per_tok}, DType::kI32);
   check_matrix(op, "topk_weights", topk_weights, {rows, config.num_experts_per_tok}, DType::kF32);
-  switch (ctx.device()) {
+  const Device device = ctx.device();
+  const GateForwardArgs args{config,
+                             logits.data<float>(device),
+                             bias == nullptr ? nullptr : bias->data<float>(device),
+                             scores.data<float>(device),
+                             topk_idx.data<int32_t>(device),
+                             topk_weights.data<float>(device)};
+  switch (device) {
     case Device::kCpu: {
-      const GateForwardArgs args{config,
-                                 logits.data<float>(),
-                                 bias == nullptr ? nullptr : bias->data<float>(),
-                                 scores.data<float>(),
-                                 topk_idx.data<int32_t>(),
-                                 topk_weights.data<float>()};
       const int64_t turns = (rows + kRowsPerTurn - 1) / kRowsPerTurn;
       Tensor scratch = ctx.empty({turns, gate_forward_scratch(config)}, DType::kF32);
       float* memory = scratch.data<float>();
@@ -73,7 +118,7 @@ void topk_gate_forward(ExecContext& ctx, const Tensor& logits, const Tensor* bia
       });
     }
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<TopkGateCuda>().forward(args, rows);
   }
 }
 
@@ -92,22 +137,23 @@ void topk_gate_backward(ExecContext& ctx, const Tensor& scores, const Tensor& to
     check_matrix(op, "extra_dscores", *extra_dscores, scores.shape(), DType::kF32);
   check_matrix(op, "dlogits", dlogits, scores.shape(), DType::kF32);
   check_indices(op, topk_idx, 0, rows, experts);
-  switch (ctx.device()) {
-    case Device::kCpu: {
-      const GateBackwardArgs args{config,
-                                  scores.data<float>(),
-                                  topk_idx.data<int32_t>(),
-                                  dtopk_weights.data<float>(),
-                                  extra_dscores == nullptr ? nullptr : extra_dscores->data<float>(),
-                                  dlogits.data<float>()};
+  const Device device = ctx.device();
+  const GateBackwardArgs args{
+      config,
+      scores.data<float>(device),
+      topk_idx.data<int32_t>(device),
+      dtopk_weights.data<float>(device),
+      extra_dscores == nullptr ? nullptr : extra_dscores->data<float>(device),
+      dlogits.data<float>(device)};
+  switch (device) {
+    case Device::kCpu:
       return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
         parallel_rows(ctx, rows, rows_per_turn(experts), [&](int64_t begin, int64_t end) {
           TopkGateCpu<isa>::backward(args, begin, end);
         });
       });
-    }
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<TopkGateCuda>().backward(args, rows);
   }
 }
 
@@ -125,38 +171,13 @@ double sequence_balance_loss(ExecContext& ctx, const Tensor& scores, const Tenso
   check_indices(op, topk_idx, begin, end, experts);
   if (begin == end) return 0;
 
-  const int64_t n = end - begin;
-  std::vector<double> load(static_cast<size_t>(experts), 0.0);
-  const int32_t* idx = topk_idx.data<int32_t>();
-  for (int64_t i = begin * k; i < end * k; ++i) load[static_cast<size_t>(idx[i])] += 1;
-  for (double& f : load) f *= static_cast<double>(experts) / static_cast<double>(k * n);
-
-  const int64_t parts = (n + kBalanceRows - 1) / kBalanceRows;
-  std::vector<double> sums(static_cast<size_t>(parts * experts));
   switch (ctx.device()) {
-    case Device::kCpu: {
-      const BalanceLossArgs args{experts, scores.data<float>(), load.data(),
-                                 alpha / static_cast<double>(n),
-                                 dscores == nullptr ? nullptr : dscores->data<float>()};
-      dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-        parallel_rows(ctx, n, kBalanceRows, [&](int64_t from, int64_t to) {
-          TopkGateCpu<isa>::balance_loss(args, begin + from, begin + to,
-                                         sums.data() + from / kBalanceRows * experts);
-        });
-      });
-      break;
-    }
+    case Device::kCpu:
+      return balance_loss_cpu(ctx, scores, topk_idx, begin, end, alpha, dscores);
     case Device::kCuda:
-      throw_no_cuda();
+      return balance_loss_cuda(ctx, scores, topk_idx, begin, end, alpha, dscores);
   }
-  double loss = 0;
-  for (int64_t i = 0; i < experts; ++i) {
-    double sum = 0;
-    for (int64_t part = 0; part < parts; ++part)
-      sum += sums[static_cast<size_t>(part * experts + i)];
-    loss += load[static_cast<size_t>(i)] * (sum / static_cast<double>(n));
-  }
-  return alpha * loss;
+  return 0;
 }
 
 }  // namespace moerl::kernels

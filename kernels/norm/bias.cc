@@ -25,7 +25,9 @@ void bias_forward(ExecContext& ctx, const Tensor& x, const Tensor& bias, Tensor&
         });
       });
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<BiasCuda>().forward(x.data<float>(Device::kCuda),
+                                          bias.data<float>(Device::kCuda), y.dtype(),
+                                          y.raw(Device::kCuda), x.dim(0), x.dim(1));
   }
 }
 
@@ -45,7 +47,8 @@ void bias_backward(ExecContext& ctx, const Tensor& dy, Tensor& dbias) {
         });
       });
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<BiasCuda>().backward(dy.dtype(), dy.raw(Device::kCuda), dy.dim(0), dy.dim(1),
+                                           dbias.data<float>(Device::kCuda));
   }
 }
 

@@ -11,11 +11,4 @@ void add_inplace(ExecContext& ctx, const Tensor& src, Tensor& dst);
 /// nearest, ties to even.
 void cast(ExecContext& ctx, const Tensor& src, Tensor& dst);
 
-/// dst[t, :] = src[t, begin : begin + D']: columns copied out of a wider row-major matrix.
-/// @param src [T, W]. @param dst [T, D'], type of src.
-void copy_columns(ExecContext& ctx, const Tensor& src, int64_t begin, Tensor& dst);
-
-/// wide[t, begin : begin + D'] = narrow[t, :], the inverse; other columns stay.
-void paste_columns(ExecContext& ctx, const Tensor& narrow, int64_t begin, Tensor& wide);
-
 }  // namespace moerl::kernels

@@ -18,16 +18,6 @@ void cast_as(const void* src, void* dst, int64_t count) {
   launch_each("cast", count, [=] __device__(int64_t i) { store(to + i, load(from + i)); });
 }
 
-template <typename Bits>
-void copy_as(const void* src, void* dst, int64_t rows, int64_t width, int64_t src_stride,
-             int64_t dst_stride) {
-  const Bits* from = static_cast<const Bits*>(src);
-  Bits* to = static_cast<Bits*>(dst);
-  launch_each("copy_columns", rows * width, [=] __device__(int64_t i) {
-    to[i / width * dst_stride + i % width] = from[i / width * src_stride + i % width];
-  });
-}
-
 void add(DType dtype, const void* src, void* dst, int64_t count) {
   if (dtype == DType::kBF16)
     add_as(static_cast<const bf16*>(src), static_cast<bf16*>(dst), count);
@@ -35,24 +25,16 @@ void add(DType dtype, const void* src, void* dst, int64_t count) {
     add_as(static_cast<const float*>(src), static_cast<float*>(dst), count);
 }
 
-void copy_rows(DType dtype, int64_t rows, int64_t width, const void* src, int64_t src_stride,
-               void* dst, int64_t dst_stride) {
-  if (dtype == DType::kBF16)
-    copy_as<uint16_t>(src, dst, rows, width, src_stride, dst_stride);
-  else
-    copy_as<uint32_t>(src, dst, rows, width, src_stride, dst_stride);
-}
-
 void cast(DType from, const void* src, DType to, void* dst, int64_t count) {
-  if (from == to)
-    copy_rows(from, 1, count, src, count, dst, count);
-  else if (to == DType::kBF16)
-    cast_as<float, bf16>(src, dst, count);
+  if (from == DType::kF32)
+    to == DType::kBF16 ? cast_as<float, bf16>(src, dst, count)
+                       : cast_as<float, float>(src, dst, count);
   else
-    cast_as<bf16, float>(src, dst, count);
+    to == DType::kBF16 ? cast_as<bf16, bf16>(src, dst, count)
+                       : cast_as<bf16, float>(src, dst, count);
 }
 
-const RegisterCudaOps<ElementwiseCuda> registered({add, cast, copy_rows});
+const RegisterCudaOps<ElementwiseCuda> registered({add, cast});
 
 }  // namespace
 }  // namespace moerl::kernels::cuda

@@ -26,18 +26,33 @@ void check_forward(const char* op, const Tensor& x, const Tensor& weight, float 
   check_dtype(op, "rstd", *rstd, DType::kF32);
 }
 
-void forward_cpu(ExecContext& ctx, int64_t rows, const RmsNormForwardArgs& args) {
-  dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-    parallel_rows(ctx, rows, rows_per_turn(args.dim),
-                  [&](int64_t begin, int64_t end) { RmsNormCpu<isa>::forward(args, begin, end); });
-  });
+/// @param delta  null, or added to x first; only then is x written.
+void forward(ExecContext& ctx, const Tensor& x, const Tensor* delta, const Tensor& weight,
+             float eps, Tensor& y, Tensor* rstd) {
+  const Device device = ctx.device();
+  const int64_t rows = x.dim(0);
+  const RmsNormForwardArgs args{x.dtype(),
+                                x.dim(1),
+                                eps,
+                                weight.data<float>(device),
+                                const_cast<void*>(x.raw(device)),
+                                delta == nullptr ? nullptr : delta->raw(device),
+                                y.raw(device),
+                                rstd == nullptr ? nullptr : rstd->data<float>(device)};
+  switch (device) {
+    case Device::kCpu:
+      return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+        parallel_rows(ctx, rows, rows_per_turn(args.dim), [&](int64_t begin, int64_t end) {
+          RmsNormCpu<isa>::forward(args, begin, end);
+        });
+      });
+    case Device::kCuda:
+      return cuda_ops<RmsNormCuda>().forward(args, rows);
+  }
 }
 
-void backward_cpu(ExecContext& ctx, int64_t rows, const RmsNormBackwardArgs& args, float* dweight) {
-  const int64_t blocks = (rows + kRmsNormBackwardRows - 1) / kRmsNormBackwardRows;
-  if (blocks == 0) return;
-  Tensor partials = ctx.empty(Shape{blocks, args.dim}, DType::kF32);
-  float* partial = partials.data<float>();
+void backward_cpu(ExecContext& ctx, int64_t rows, const RmsNormBackwardArgs& args, int64_t blocks,
+                  float* partial, float* dweight) {
   dispatch_isa(ctx.isa(), [&]<Isa isa>() {
     parallel_rows(ctx, rows, kRmsNormBackwardRows, [&](int64_t begin, int64_t end) {
       RmsNormCpu<isa>::backward(args, begin, end,
@@ -54,15 +69,7 @@ void backward_cpu(ExecContext& ctx, int64_t rows, const RmsNormBackwardArgs& arg
 void rms_norm_forward(ExecContext& ctx, const Tensor& x, const Tensor& weight, float eps, Tensor& y,
                       Tensor* rstd) {
   check_forward("rms_norm", x, weight, eps, y, rstd);
-  switch (ctx.device()) {
-    case Device::kCpu:
-      return forward_cpu(
-          ctx, x.dim(0),
-          {x.dtype(), x.dim(1), eps, weight.data<float>(), const_cast<void*>(x.raw()), nullptr,
-           y.raw(), rstd == nullptr ? nullptr : rstd->data<float>()});
-    case Device::kCuda:
-      throw_no_cuda();
-  }
+  forward(ctx, x, nullptr, weight, eps, y, rstd);
 }
 
 void add_rms_norm_forward(ExecContext& ctx, Tensor& residual, const Tensor& delta,
@@ -70,15 +77,7 @@ void add_rms_norm_forward(ExecContext& ctx, Tensor& residual, const Tensor& delt
   check_forward("add_rms_norm", residual, weight, eps, y, rstd);
   check_shape("add_rms_norm", "delta", delta, residual.shape());
   check_dtype("add_rms_norm", "delta", delta, residual.dtype());
-  switch (ctx.device()) {
-    case Device::kCpu:
-      return forward_cpu(
-          ctx, residual.dim(0),
-          {residual.dtype(), residual.dim(1), eps, weight.data<float>(), residual.raw(),
-           delta.raw(), y.raw(), rstd == nullptr ? nullptr : rstd->data<float>()});
-    case Device::kCuda:
-      throw_no_cuda();
-  }
+  forward(ctx, residual, &delta, weight, eps, y, rstd);
 }
 
 void rms_norm_backward(ExecContext& ctx, const Tensor& dy, const Tensor& x, const Tensor& weight,
@@ -97,14 +96,26 @@ void rms_norm_backward(ExecContext& ctx, const Tensor& dy, const Tensor& x, cons
   check_dtype(op, "dx", dx, x.dtype());
   check_shape(op, "dweight", dweight, weight.shape());
   check_dtype(op, "dweight", dweight, DType::kF32);
-  switch (ctx.device()) {
+  const Device device = ctx.device();
+  const int64_t rows = x.dim(0);
+  const int64_t blocks = (rows + kRmsNormBackwardRows - 1) / kRmsNormBackwardRows;
+  if (blocks == 0) return;
+  const RmsNormBackwardArgs args{x.dtype(),
+                                 x.dim(1),
+                                 write == Write::kAccumulate,
+                                 weight.data<float>(device),
+                                 rstd.data<float>(device),
+                                 dy.raw(device),
+                                 x.raw(device),
+                                 dx.raw(device)};
+  Tensor partials = ctx.empty(Shape{blocks, args.dim}, DType::kF32);
+  float* partial = partials.data<float>(device);
+  switch (device) {
     case Device::kCpu:
-      return backward_cpu(ctx, x.dim(0),
-                          {x.dtype(), x.dim(1), write == Write::kAccumulate, weight.data<float>(),
-                           rstd.data<float>(), dy.raw(), x.raw(), dx.raw()},
-                          dweight.data<float>());
+      return backward_cpu(ctx, rows, args, blocks, partial, dweight.data<float>());
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<RmsNormCuda>().backward(args, rows, partial,
+                                              dweight.data<float>(Device::kCuda));
   }
 }
 

@@ -50,6 +50,21 @@ double sum_of_squares_cpu(ExecContext& ctx, std::span<const Tensor* const> grads
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
+/// The same blocks in the same order.
+double sum_of_squares_cuda(ExecContext& ctx, std::span<const Tensor* const> grads) {
+  int64_t blocks = 0;
+  for (const Tensor* grad : grads) blocks += (grad->numel() + kSumBlock - 1) / kSumBlock;
+  Tensor sums = ctx.empty({blocks}, DType::kF64), total = ctx.empty({1}, DType::kF64);
+  double* next = sums.data<double>(Device::kCuda);
+  for (const Tensor* grad : grads) {
+    cuda_ops<AdamWCuda>().sum_of_squares(grad->data<float>(Device::kCuda), grad->numel(), next);
+    next += (grad->numel() + kSumBlock - 1) / kSumBlock;
+  }
+  cuda_ops<AdamWCuda>().add_up(sums.data<double>(Device::kCuda), blocks,
+                               total.data<double>(Device::kCuda));
+  return *total.to(Device::kCpu).data<double>();
+}
+
 }  // namespace
 
 void adamw(ExecContext& ctx, const AdamWStep& step, const Tensor& grad, Tensor& weight, Tensor& m,
@@ -60,9 +75,11 @@ void adamw(ExecContext& ctx, const AdamWStep& step, const Tensor& grad, Tensor& 
   check_state("m", m, grad);
   check_state("v", v, grad);
   check_step(step);
-  const float* g = grad.data<float>();
-  float *w = weight.data<float>(), *mean = m.data<float>(), *variance = v.data<float>();
-  switch (ctx.device()) {
+  const Device device = ctx.device();
+  const float* g = grad.data<float>(device);
+  float *w = weight.data<float>(device), *mean = m.data<float>(device),
+        *variance = v.data<float>(device);
+  switch (device) {
     case Device::kCpu:
       return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
         parallel_rows(ctx, grad.numel(), kUpdateBlock, [&](int64_t begin, int64_t end) {
@@ -71,7 +88,7 @@ void adamw(ExecContext& ctx, const AdamWStep& step, const Tensor& grad, Tensor& 
         });
       });
     case Device::kCuda:
-      throw_no_cuda();
+      return cuda_ops<AdamWCuda>().update(step, g, w, mean, variance, grad.numel());
   }
 }
 
@@ -86,9 +103,9 @@ double sum_of_squares(ExecContext& ctx, std::span<const Tensor* const> grads) {
     case Device::kCpu:
       return sum_of_squares_cpu(ctx, grads);
     case Device::kCuda:
-      break;
+      return sum_of_squares_cuda(ctx, grads);
   }
-  throw_no_cuda();
+  return 0;
 }
 
 }  // namespace moerl::kernels

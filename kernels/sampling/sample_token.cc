@@ -12,6 +12,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/parallel_rows.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/list.h"
 #include "kernels/loss/token_log_prob_impl.h"
 #include "kernels/sampling/sample_token_impl.h"
 
@@ -134,6 +135,11 @@ Drawn draw(const float* logits, int64_t vocab_size, const SampleParams& params, 
   return {token, logits[token] * inverse_temperature - row.lse, true};
 }
 
+[[noreturn]] void throw_no_distribution(size_t row, size_t rows, float lse) {
+  throw NumericalError(concat("sample_token: row ", row, " of ", rows,
+                              " has no distribution: its log-sum-exp is ", lse));
+}
+
 void sample_cpu(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
                 std::span<const SampleParams> params, std::span<int32_t> tokens,
                 std::span<float> log_probs) {
@@ -153,9 +159,21 @@ void sample_cpu(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
     });
   });
   for (size_t t = 0; t < valid.size(); ++t)
-    if (!valid[t])
-      throw NumericalError(concat("sample_token: row ", t, " of ", rows,
-                                  " has no distribution: its log-sum-exp is ", log_probs[t]));
+    if (!valid[t]) throw_no_distribution(t, valid.size(), log_probs[t]);
+}
+
+void sample_cuda(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
+                 std::span<const SampleParams> params, std::span<int32_t> tokens,
+                 std::span<float> log_probs) {
+  const List<SampleParams> params_list(params);
+  Results<int32_t> drawn(ctx, tokens);
+  Results<float> log_prob(ctx, log_probs);
+  cuda_ops<SampleTokenCuda>().run({logits.dim(0), logits.dim(1), vocab_size,
+                                   logits.data<float>(Device::kCuda), params_list.data(ctx),
+                                   drawn.data(), log_prob.data()});
+  drawn.fetch(), log_prob.fetch();
+  for (size_t t = 0; t < tokens.size(); ++t)
+    if (tokens[t] < 0) throw_no_distribution(t, tokens.size(), log_probs[t]);
 }
 
 }  // namespace
@@ -176,7 +194,7 @@ void sample_token(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
     case Device::kCpu:
       return sample_cpu(ctx, logits, vocab_size, params, tokens, log_probs);
     case Device::kCuda:
-      throw_no_cuda();
+      return sample_cuda(ctx, logits, vocab_size, params, tokens, log_probs);
   }
 }
 

@@ -256,7 +256,8 @@ void GrpoTrainer::run_micro_batch(std::span<const GrpoSample* const> samples,
 
 KvCache& GrpoTrainer::training_cache(int64_t num_blocks) {
   if (!cache_ || cache_->num_blocks() < num_blocks)
-    cache_ = std::make_unique<KvCache>(policy_.config(), policy_.dtype(), num_blocks);
+    cache_ =
+        std::make_unique<KvCache>(policy_.config(), policy_.dtype(), num_blocks, policy_.device());
   return *cache_;
 }
 

@@ -4,14 +4,15 @@ namespace moerl {
 namespace {
 
 std::variant<SwiGluMlp, Moe> make_ffn(const std::string& prefix, const ModelConfig& config,
-                                      int64_t layer) {
-  if (config.is_moe_layer(layer)) return Moe(prefix, config);
-  return SwiGluMlp(prefix, config.hidden_size, config.intermediate_size);
+                                      int64_t layer, Device device) {
+  if (config.is_moe_layer(layer)) return Moe(prefix, config, device);
+  return SwiGluMlp(prefix, config.hidden_size, config.intermediate_size, device);
 }
 
-std::variant<Mla, Gqa> make_attention(const std::string& prefix, const ModelConfig& config) {
-  if (config.attention == AttentionKind::kGrouped) return Gqa(prefix, config);
-  return Mla(prefix, config);
+std::variant<Mla, Gqa> make_attention(const std::string& prefix, const ModelConfig& config,
+                                      Device device) {
+  if (config.attention == AttentionKind::kGrouped) return Gqa(prefix, config, device);
+  return Mla(prefix, config, device);
 }
 
 // What an attention keeps for backward.
@@ -26,12 +27,14 @@ const Gqa::Saved& kept_by(const Gqa&, const DecoderBlock::Saved& saved) {
 
 }  // namespace
 
-DecoderBlock::DecoderBlock(const std::string& prefix, const ModelConfig& config, int64_t layer)
-    : input_norm_(prefix + "input_layernorm.weight", config.hidden_size, config.rms_norm_eps),
-      attention_(make_attention(prefix + "self_attn.", config)),
+DecoderBlock::DecoderBlock(const std::string& prefix, const ModelConfig& config, int64_t layer,
+                           Device device)
+    : input_norm_(prefix + "input_layernorm.weight", config.hidden_size, config.rms_norm_eps,
+                  device),
+      attention_(make_attention(prefix + "self_attn.", config, device)),
       post_attention_norm_(prefix + "post_attention_layernorm.weight", config.hidden_size,
-                           config.rms_norm_eps),
-      ffn_(make_ffn(prefix + "mlp.", config, layer)) {}
+                           config.rms_norm_eps, device),
+      ffn_(make_ffn(prefix + "mlp.", config, layer, device)) {}
 
 void DecoderBlock::collect(std::vector<Parameter*>& parameters) {
   input_norm_.collect(parameters);
@@ -68,7 +71,8 @@ void DecoderBlock::forward(ExecContext& ctx, Residual& stream, const RowPlaces& 
   h = post_attention_norm_.forward(ctx, stream, saved ? &saved->middle_rstd : nullptr);
   if (saved) saved->middle = stream.x;
   if (const auto* moe = std::get_if<Moe>(&ffn_)) {
-    stream.delta = moe->forward(ctx, h, places.segments, saved ? &saved->experts : nullptr, stats);
+    stream.delta =
+        moe->forward(ctx, h, places.segments.host(), saved ? &saved->experts : nullptr, stats);
   } else {
     stream.delta = std::get<SwiGluMlp>(ffn_).forward(ctx, h, saved ? &saved->dense : nullptr);
   }
@@ -78,7 +82,7 @@ void DecoderBlock::backward(ExecContext& ctx, Tensor& dx, const RowPlaces& place
                             double balance_alpha, const Saved& saved) {
   Tensor dh;
   if (auto* moe = std::get_if<Moe>(&ffn_)) {
-    dh = moe->backward(ctx, dx, places.segments, balance_alpha, saved.experts);
+    dh = moe->backward(ctx, dx, places.segments.host(), balance_alpha, saved.experts);
   } else {
     dh = std::get<SwiGluMlp>(ffn_).backward(ctx, dx, saved.dense);
   }

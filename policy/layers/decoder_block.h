@@ -26,7 +26,7 @@ class DecoderBlock {
   };
 
   /// @param prefix  of the parameters' names, with its dot. @param layer  decides dense or experts.
-  DecoderBlock(const std::string& prefix, const ModelConfig& config, int64_t layer);
+  DecoderBlock(const std::string& prefix, const ModelConfig& config, int64_t layer, Device device);
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();

@@ -1,7 +1,7 @@
 #include "policy/layers/gqa.h"
 
 #include "kernels/attention/rope.h"
-#include "policy/layers/strided_copy.h"
+#include "kernels/layout/runs.h"
 
 namespace moerl {
 namespace {
@@ -21,7 +21,7 @@ Tensor norm_heads_backward(ExecContext& ctx, RmsNorm& norm, const Tensor& dy, co
 
 }  // namespace
 
-Gqa::Gqa(const std::string& prefix, const ModelConfig& config)
+Gqa::Gqa(const std::string& prefix, const ModelConfig& config, Device device)
     : heads_(config.num_attention_heads),
       kv_heads_(config.num_key_value_heads),
       dh_(config.head_dim),
@@ -30,11 +30,11 @@ Gqa::Gqa(const std::string& prefix, const ModelConfig& config)
       qkv_proj_({{prefix + "q_proj", heads_ * dh_},
                  {prefix + "k_proj", kv_heads_ * dh_},
                  {prefix + "v_proj", kv_heads_ * dh_}},
-                config.hidden_size, config.qkv_bias),
-      o_proj_({{prefix + "o_proj", config.hidden_size}}, heads_ * dh_, config.o_bias) {
+                config.hidden_size, config.qkv_bias, device),
+      o_proj_({{prefix + "o_proj", config.hidden_size}}, heads_ * dh_, config.o_bias, device) {
   if (config.qk_norm) {
-    q_norm_.emplace(prefix + "q_norm.weight", dh_, config.rms_norm_eps);
-    k_norm_.emplace(prefix + "k_norm.weight", dh_, config.rms_norm_eps);
+    q_norm_.emplace(prefix + "q_norm.weight", dh_, config.rms_norm_eps, device);
+    k_norm_.emplace(prefix + "k_norm.weight", dh_, config.rms_norm_eps, device);
   }
 }
 
@@ -117,14 +117,15 @@ Tensor Gqa::backward(ExecContext& ctx, const Tensor& dy, const RowPlaces& places
 
 Tensor Gqa::take_heads(ExecContext& ctx, const Tensor& qkv, int64_t first, int64_t count) const {
   Tensor heads = ctx.empty({qkv.dim(0), count, dh_}, qkv.dtype());
-  copy_runs(ctx, {qkv.dim(0), 1, count * dh_}, qkv, {first * dh_, qkv.dim(1), 0}, heads,
-            {0, count * dh_, 0});
+  kernels::copy_runs(ctx, {qkv.dim(0), 1, count * dh_}, qkv, {first * dh_, qkv.dim(1), 0}, heads,
+                     {0, count * dh_, 0});
   return heads;
 }
 
 void Gqa::put_heads(ExecContext& ctx, const Tensor& heads, int64_t first, Tensor& qkv) const {
   const int64_t width = heads.dim(1) * dh_;
-  copy_runs(ctx, {qkv.dim(0), 1, width}, heads, {0, width, 0}, qkv, {first * dh_, qkv.dim(1), 0});
+  kernels::copy_runs(ctx, {qkv.dim(0), 1, width}, heads, {0, width, 0}, qkv,
+                     {first * dh_, qkv.dim(1), 0});
 }
 
 }  // namespace moerl

@@ -26,7 +26,7 @@ class Gqa {
   };
 
   /// @param prefix  of the parameters' names, with its dot.
-  Gqa(const std::string& prefix, const ModelConfig& config);
+  Gqa(const std::string& prefix, const ModelConfig& config, Device device);
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();

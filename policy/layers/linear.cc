@@ -4,11 +4,11 @@
 
 namespace moerl {
 
-Linear::Linear(const std::vector<Part>& parts, int64_t in_features, bool with_bias) {
+Linear::Linear(const std::vector<Part>& parts, int64_t in_features, bool with_bias, Device device) {
   int64_t rows = 0;
   for (const Part& part : parts) rows += part.out_features;
-  value_ = Tensor::without_memory({rows, in_features}, DType::kF32);
-  if (with_bias) bias_ = Tensor::zeros({rows}, DType::kF32);
+  value_ = Tensor::without_memory({rows, in_features}, DType::kF32, device);
+  if (with_bias) bias_ = Tensor::zeros({rows}, DType::kF32, device);
   int64_t begin = 0;
   for (const Part& part : parts) {
     const int64_t end = begin + part.out_features;
@@ -23,8 +23,8 @@ void Linear::collect(std::vector<Parameter*>& parameters) {
 }
 
 void Linear::enable_gradients() {
-  grad_ = Tensor::zeros(value_.shape(), DType::kF32);
-  if (bias_.defined()) bias_grad_ = Tensor::zeros(bias_.shape(), DType::kF32);
+  grad_ = Tensor::zeros(value_.shape(), DType::kF32, value_.device());
+  if (bias_.defined()) bias_grad_ = Tensor::zeros(bias_.shape(), DType::kF32, bias_.device());
   int64_t begin = 0;
   for (Parameter& parameter : parameters_) {
     const bool is_bias = !parameter.is_matrix();

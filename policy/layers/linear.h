@@ -18,9 +18,10 @@ class Linear {
     std::string name;  ///< of the parameters, without ".weight" and ".bias"
     int64_t out_features;
   };
-  Linear(const std::vector<Part>& parts, int64_t in_features, bool with_bias = false);
-  Linear(const std::string& name, int64_t out_features, int64_t in_features)
-      : Linear({{name, out_features}}, in_features) {}
+  /// @param device  where the parameters lie.
+  Linear(const std::vector<Part>& parts, int64_t in_features, bool with_bias, Device device);
+  Linear(const std::string& name, int64_t out_features, int64_t in_features, Device device)
+      : Linear({{name, out_features}}, in_features, false, device) {}
 
   int64_t out_features() const { return value_.dim(0); }
   int64_t in_features() const { return value_.dim(1); }

@@ -1,7 +1,7 @@
 #include "policy/layers/mla.h"
 
 #include "kernels/attention/rope.h"
-#include "policy/layers/strided_copy.h"
+#include "kernels/layout/runs.h"
 
 namespace moerl {
 namespace {
@@ -11,7 +11,7 @@ constexpr double kLatentNormEps = 1e-6;
 
 }  // namespace
 
-Mla::Mla(const std::string& prefix, const ModelConfig& config)
+Mla::Mla(const std::string& prefix, const ModelConfig& config, Device device)
     : heads_(config.num_attention_heads),
       dn_(config.qk_nope_head_dim),
       dr_(config.qk_rope_head_dim),
@@ -21,14 +21,14 @@ Mla::Mla(const std::string& prefix, const ModelConfig& config)
       scale_(config.softmax_scale()),
       pairing_(config.rope_pairing()),
       q_b_proj_(prefix + (config.q_lora_rank ? "q_b_proj" : "q_proj"), heads_ * (dn_ + dr_),
-                config.q_lora_rank.value_or(config.hidden_size)),
-      kv_a_proj_(prefix + "kv_a_proj_with_mqa", dc_ + dr_, config.hidden_size),
-      kv_a_norm_(prefix + "kv_a_layernorm.weight", dc_, kLatentNormEps),
-      kv_b_proj_(prefix + "kv_b_proj", heads_ * (dn_ + dv_), dc_),
-      o_proj_(prefix + "o_proj", config.hidden_size, heads_ * dv_) {
+                config.q_lora_rank.value_or(config.hidden_size), device),
+      kv_a_proj_(prefix + "kv_a_proj_with_mqa", dc_ + dr_, config.hidden_size, device),
+      kv_a_norm_(prefix + "kv_a_layernorm.weight", dc_, kLatentNormEps, device),
+      kv_b_proj_(prefix + "kv_b_proj", heads_ * (dn_ + dv_), dc_, device),
+      o_proj_(prefix + "o_proj", config.hidden_size, heads_ * dv_, device) {
   if (config.q_lora_rank) {
-    q_a_proj_.emplace(prefix + "q_a_proj", *config.q_lora_rank, config.hidden_size);
-    q_a_norm_.emplace(prefix + "q_a_layernorm.weight", *config.q_lora_rank, kLatentNormEps);
+    q_a_proj_.emplace(prefix + "q_a_proj", *config.q_lora_rank, config.hidden_size, device);
+    q_a_norm_.emplace(prefix + "q_a_layernorm.weight", *config.q_lora_rank, kLatentNormEps, device);
   }
 }
 
@@ -81,10 +81,9 @@ void Mla::pack(ExecContext& ctx, const PackOptions& options) {
     kernels::PackedWeight& up_k = up_k_[static_cast<size_t>(h)];
     kernels::PackedWeight& up_v = up_v_[static_cast<size_t>(h)];
     // W_UK is used transposed: its dgrad image is what forward reads.
-    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row, row + dn_),
-                         options.dtype, true, up_k);
-    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row + dn_, row + dn_ + dv_),
-                         options.dtype, options.with_dgrad, up_v);
+    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row, row + dn_), options.dtype, true, up_k);
+    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row + dn_, row + dn_ + dv_), options.dtype,
+                         options.with_dgrad, up_v);
     up_k_images_.push_back(&up_k);
     up_v_images_.push_back(&up_v);
   }
@@ -174,8 +173,8 @@ Mla::Latent Mla::latent(ExecContext& ctx, const Tensor& x, const RowPlaces& plac
   const Tensor both = kv_a_proj_.forward(ctx, x);
   Tensor kv_latent = ctx.empty({t, dc_}, x.dtype());
   Tensor k_pe = ctx.empty({t, 1, dr_}, x.dtype());
-  copy_runs(ctx, {t, 1, dc_}, both, {0, dc_ + dr_, 0}, kv_latent, {0, dc_, 0});
-  copy_runs(ctx, {t, 1, dr_}, both, {dc_, dc_ + dr_, 0}, k_pe, {0, dr_, 0});
+  kernels::copy_runs(ctx, {t, 1, dc_}, both, {0, dc_ + dr_, 0}, kv_latent, {0, dc_, 0});
+  kernels::copy_runs(ctx, {t, 1, dr_}, both, {dc_, dc_ + dr_, 0}, k_pe, {0, dr_, 0});
   Tensor normed = kv_a_norm_.forward(ctx, kv_latent, saved ? &saved->kv_rstd : nullptr);
   kernels::rope_forward(ctx, places.rope_table, places.positions, pairing_, 0, k_pe);
   if (saved) {
@@ -194,8 +193,8 @@ void Mla::latent_backward(ExecContext& ctx, const Latent& gradient, const RowPla
   kv_a_norm_.backward(ctx, gradient.normed, saved.kv_latent, saved.kv_rstd, dkv_latent,
                       Write::kOverwrite);
   Tensor dboth = ctx.empty({t, dc_ + dr_}, dx.dtype());
-  copy_runs(ctx, {t, 1, dc_}, dkv_latent, {0, dc_, 0}, dboth, {0, dc_ + dr_, 0});
-  copy_runs(ctx, {t, 1, dr_}, dk_pe, {0, dr_, 0}, dboth, {dc_, dc_ + dr_, 0});
+  kernels::copy_runs(ctx, {t, 1, dc_}, dkv_latent, {0, dc_, 0}, dboth, {0, dc_ + dr_, 0});
+  kernels::copy_runs(ctx, {t, 1, dr_}, dk_pe, {0, dr_, 0}, dboth, {dc_, dc_ + dr_, 0});
   kv_a_proj_.backward(ctx, dboth, saved.x, dx);
 }
 

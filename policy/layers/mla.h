@@ -32,7 +32,7 @@ class Mla {
   };
 
   /// @param prefix  of the parameters' names, with its dot.
-  Mla(const std::string& prefix, const ModelConfig& config);
+  Mla(const std::string& prefix, const ModelConfig& config, Device device);
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();

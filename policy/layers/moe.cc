@@ -18,20 +18,20 @@ Tensor as_fp32(ExecContext& ctx, const Tensor& x) {
 
 }  // namespace
 
-Moe::Moe(const std::string& prefix, const ModelConfig& config)
+Moe::Moe(const std::string& prefix, const ModelConfig& config, Device device)
     : gate_config_(config.gate()),
-      gate_(prefix + "gate", config.n_routed_experts, config.hidden_size) {
+      gate_(prefix + "gate", config.n_routed_experts, config.hidden_size, device) {
   if (config.has_router_bias())
     score_bias_ = Parameter{prefix + "gate.e_score_correction_bias",
-                            Tensor::zeros({config.n_routed_experts}, DType::kF32),
+                            Tensor::zeros({config.n_routed_experts}, DType::kF32, device),
                             {},
                             true};
   for (int64_t e = 0; e < config.n_routed_experts; ++e)
     experts_.emplace_back(prefix + "experts." + std::to_string(e) + ".", config.hidden_size,
-                          config.moe_intermediate_size);
+                          config.moe_intermediate_size, device);
   if (config.n_shared_experts > 0)
     shared_.emplace(prefix + "shared_experts.", config.hidden_size,
-                    config.n_shared_experts * config.moe_intermediate_size);
+                    config.n_shared_experts * config.moe_intermediate_size, device);
   for (SwiGluMlp& expert : experts_) {
     gate_up_images_.push_back(&expert.gate_up().image());
     down_images_.push_back(&expert.down().image());
@@ -71,15 +71,16 @@ Moe::Routing Moe::route(ExecContext& ctx, const Tensor& x) const {
             {}};
   kernels::topk_gate_forward(ctx, logits, score_bias_ ? &score_bias_->value : nullptr, gate_config_,
                              r.scores, r.topk_idx, r.topk_weights);
-  r.rows = kernels::sort_by_expert(r.topk_idx, e);
+  r.rows = kernels::sort_by_expert(ctx, r.topk_idx, e);
   return r;
 }
 
 void Moe::record(ExecContext& ctx, const Routing& routing,
                  std::span<const kernels::AttentionSegment> sequences, RoutingStats& stats) const {
   std::vector<int64_t> counts(experts_.size());
-  for (size_t e = 0; e < counts.size(); ++e)
-    counts[e] = routing.rows.offsets[e + 1] - routing.rows.offsets[e];
+  const Tensor on_host = routing.rows.offsets.to(Device::kCpu);
+  const int64_t* offsets = on_host.data<int64_t>();
+  for (size_t e = 0; e < counts.size(); ++e) counts[e] = offsets[e + 1] - offsets[e];
   stats.counts.push_back(std::move(counts));
   if (stats.chosen_experts) stats.chosen_experts->push_back(routing.topk_idx);
   if (stats.balance_alpha == 0) return;
@@ -182,12 +183,14 @@ void Moe::update_bias(std::span<const int64_t> counts, double rate) {
         " counts in a layer of ", e, " experts");
   if (!score_bias_) return;
   const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
-  float* bias = score_bias_->value.data<float>();
+  Tensor on_host = score_bias_->value.to(Device::kCpu);
+  float* bias = on_host.data<float>();
   for (int64_t i = 0; i < e; ++i) {
     // mean - count, times e: whole numbers have an exact sign.
     const int64_t lack = total - counts[static_cast<size_t>(i)] * e;
     bias[i] += static_cast<float>(rate * static_cast<double>((lack > 0) - (lack < 0)));
   }
+  if (score_bias_->value.device() != Device::kCpu) score_bias_->value.copy_from(on_host);
 }
 
 }  // namespace moerl

@@ -35,7 +35,7 @@ class Moe {
   };
 
   /// @param prefix  of the parameters' names, with its dot.
-  Moe(const std::string& prefix, const ModelConfig& config);
+  Moe(const std::string& prefix, const ModelConfig& config, Device device);
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();

@@ -2,12 +2,12 @@
 
 namespace moerl {
 
-RmsNorm::RmsNorm(const std::string& name, int64_t width, double eps)
-    : weight_{name, Tensor::zeros({width}, DType::kF32), {}, false},
+RmsNorm::RmsNorm(const std::string& name, int64_t width, double eps, Device device)
+    : weight_{name, Tensor::zeros({width}, DType::kF32, device), {}, false},
       eps_(static_cast<float>(eps)) {}
 
 void RmsNorm::enable_gradients() {
-  weight_.grad = Tensor::zeros(weight_.value.shape(), DType::kF32);
+  weight_.grad = Tensor::zeros(weight_.value.shape(), DType::kF32, weight_.value.device());
 }
 
 Tensor RmsNorm::forward(ExecContext& ctx, const Tensor& x, Tensor* rstd) const {

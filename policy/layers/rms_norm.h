@@ -17,7 +17,7 @@ struct Residual {
 /// RMSNorm with a learned weight.
 class RmsNorm {
  public:
-  RmsNorm(const std::string& name, int64_t width, double eps);
+  RmsNorm(const std::string& name, int64_t width, double eps, Device device);
 
   void collect(std::vector<Parameter*>& parameters) { parameters.push_back(&weight_); }
   void enable_gradients();

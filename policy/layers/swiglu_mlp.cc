@@ -4,10 +4,11 @@
 
 namespace moerl {
 
-SwiGluMlp::SwiGluMlp(const std::string& prefix, int64_t hidden_size, int64_t intermediate_size)
+SwiGluMlp::SwiGluMlp(const std::string& prefix, int64_t hidden_size, int64_t intermediate_size,
+                     Device device)
     : gate_up_({{prefix + "gate_proj", intermediate_size}, {prefix + "up_proj", intermediate_size}},
-               hidden_size),
-      down_(prefix + "down_proj", hidden_size, intermediate_size) {}
+               hidden_size, false, device),
+      down_(prefix + "down_proj", hidden_size, intermediate_size, device) {}
 
 void SwiGluMlp::collect(std::vector<Parameter*>& parameters) {
   gate_up_.collect(parameters);

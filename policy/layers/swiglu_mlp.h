@@ -17,7 +17,8 @@ class SwiGluMlp {
   };
 
   /// @param prefix  of the parameters' names, with its dot.
-  SwiGluMlp(const std::string& prefix, int64_t hidden_size, int64_t intermediate_size);
+  SwiGluMlp(const std::string& prefix, int64_t hidden_size, int64_t intermediate_size,
+            Device device);
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();

@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "kernels/optim/adamw.h"
 #include "kernels/optim/adamw_impl.h"
+#include "policy/host_copy.h"
 #include "policy/safetensors_writer.h"
 
 namespace moerl {
@@ -40,14 +41,15 @@ Tensor elements(const Tensor& tensor, int64_t begin, int64_t end) {
   return tensor.view({tensor.numel()}).rows(begin, end);
 }
 
-/// The runs of several tensors, one after the other. @param tensor_of  a parameter's.
+/// The runs of several tensors, one after the other, on the host. @param tensor_of  a parameter's.
 template <typename TensorOf>
 Tensor packed(const std::vector<ParameterRun>& runs, const TensorOf& tensor_of) {
   Tensor out = Tensor::empty({num_elements(runs)}, DType::kF32);
-  float* to = out.data<float>();
+  int64_t offset = 0;
   for (const ParameterRun& run : runs) {
-    const Tensor& from = tensor_of(run.parameter);
-    to = std::copy_n(from.template data<float>() + run.begin, run.size(), to);
+    const int64_t end = offset + run.size();
+    out.rows(offset, end).copy_from(elements(tensor_of(run.parameter), run.begin, run.end));
+    offset = end;
   }
   return out;
 }
@@ -56,11 +58,11 @@ Tensor packed(const std::vector<ParameterRun>& runs, const TensorOf& tensor_of) 
 template <typename TensorOf>
 void unpack(const Tensor& values, const std::vector<ParameterRun>& runs,
             const TensorOf& tensor_of) {
-  const float* from = values.data<float>();
+  int64_t offset = 0;
   for (const ParameterRun& run : runs) {
-    Tensor& to = tensor_of(run.parameter);
-    std::copy_n(from, run.size(), to.template data<float>() + run.begin);
-    from += run.size();
+    const int64_t end = offset + run.size();
+    elements(tensor_of(run.parameter), run.begin, run.end).copy_from(values.rows(offset, end));
+    offset = end;
   }
 }
 
@@ -74,9 +76,13 @@ AdamW::AdamW(std::vector<Parameter*> parameters, const OptimConfig& config,
       slices_(sizes_of(parameters_), parallel.comm().size(), kernels::kSumBlock),
       own_(slices_.slice(parallel.comm().rank())) {
   const int64_t n = num_elements(own_);
-  m_ = Tensor::zeros({n}, DType::kF32);
-  v_ = Tensor::zeros({n}, DType::kF32);
-  if (parallel_.num_shards() > 1) grad_sum_ = Tensor::zeros({n}, DType::kF32);
+  const Device device = parameters_.empty() ? Device::kCpu : parameters_.front()->value.device();
+  m_ = Tensor::zeros({n}, DType::kF32, device);
+  v_ = Tensor::zeros({n}, DType::kF32, device);
+  if (parallel_.num_shards() == 1) return;
+  check(device == Device::kCpu, "AdamW: the parameters lie on ", device_name(device),
+        "; shards are added on the cpu only");
+  grad_sum_ = Tensor::zeros({n}, DType::kF32);
 }
 
 void AdamW::add_shards(ExecContext& ctx) {
@@ -238,11 +244,16 @@ void AdamW::save(const std::filesystem::path& path) const {
   const float steps[2] = {static_cast<float>(num_steps_ / kStepBase),
                           static_cast<float>(num_steps_ % kStepBase)};
   policy::SafetensorsWriter writer;
+  std::vector<Tensor> on_host;  // lives until written
+  const auto add = [&](const std::string& name, const Tensor& moment) {
+    const Tensor& values = on_host.emplace_back(moment.to(Device::kCpu));
+    writer.add(name, policy::SafetensorsDtype::kF32, values.shape(), values.raw());
+  };
   writer.add(kStepName, policy::SafetensorsDtype::kF32, {2}, steps);
   for (size_t p = 0; p < parameters_.size(); ++p) {
     const std::string& name = parameters_[p]->name;
-    writer.add(kFirstMoment + name, policy::SafetensorsDtype::kF32, m[p].shape(), m[p].raw());
-    writer.add(kSecondMoment + name, policy::SafetensorsDtype::kF32, v[p].shape(), v[p].raw());
+    add(kFirstMoment + name, m[p]);
+    add(kSecondMoment + name, v[p]);
   }
   writer.write(path);
 }
@@ -274,7 +285,8 @@ void AdamW::load(const std::filesystem::path& path) {
   float steps[2];
   policy::convert_to_f32(file.tensor(kStepName), steps);
   num_steps_ = static_cast<int64_t>(steps[0]) * kStepBase + static_cast<int64_t>(steps[1]);
-  float *m = m_.data<float>(), *v = v_.data<float>();
+  HostCopy first(m_), second(v_);
+  float *m = first.tensor().data<float>(), *v = second.tensor().data<float>();
   for (const ParameterRun& run : own_) {
     const std::string& name = parameters_[run.parameter]->name;
     const auto copy_run = [&](const std::string& tensor, float* to) {
@@ -285,6 +297,8 @@ void AdamW::load(const std::filesystem::path& path) {
     m = copy_run(kFirstMoment + name, m);
     v = copy_run(kSecondMoment + name, v);
   }
+  first.write_back();
+  second.write_back();
 }
 
 void AdamW::reset(const OptimConfig& config) {

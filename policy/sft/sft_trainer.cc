@@ -112,7 +112,8 @@ double SftTrainer::evaluate(std::span<const TrainSequence* const> batch) {
 
 KvCache& SftTrainer::training_cache(int64_t num_blocks) {
   if (!cache_ || cache_->num_blocks() < num_blocks)
-    cache_ = std::make_unique<KvCache>(model_.config(), model_.dtype(), num_blocks);
+    cache_ =
+        std::make_unique<KvCache>(model_.config(), model_.dtype(), num_blocks, model_.device());
   return *cache_;
 }
 

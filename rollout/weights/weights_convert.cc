@@ -1,7 +1,7 @@
 #include "rollout/weights/weights_convert.h"
 
-#include "rollout/engine.h"
 #include "policy/tensor_hash.h"
+#include "rollout/engine.h"
 
 namespace moerl {
 
@@ -26,9 +26,10 @@ v1::UpdateWeightsRequest weights_chunk(const Parameter& parameter, int64_t offse
   const std::vector<int64_t>& dims = parameter.value.shape().dims();
   chunk->mutable_shape()->Assign(dims.begin(), dims.end());
   chunk->set_offset(offset);
-  chunk->set_data(
-      static_cast<const char*>(parameter.value.raw()) + offset,
-      static_cast<size_t>(std::min(kWeightsChunkBytes, parameter.value.bytes() - offset)));
+  const int64_t end = std::min(offset + kWeightsChunkBytes, parameter.value.bytes());
+  const Tensor values = parameter.value.view({parameter.value.numel()}).rows(offset / 4, end / 4);
+  chunk->mutable_data()->resize(static_cast<size_t>(values.bytes()));
+  values.copy_to_host(chunk->mutable_data()->data());
   chunk->set_hash(hash);
   return message;
 }

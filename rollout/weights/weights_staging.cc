@@ -16,8 +16,8 @@ WeightsStaging::WeightsStaging(const Transformer& model) {
   for (const Parameter* parameter : model.parameters()) {
     index_.emplace(parameter->name, tensors_.size());
     const int64_t end = begin + parameter->value.numel();
-    tensors_.push_back({.parameter = parameter,
-                        .value = memory_.rows(begin, end).view(parameter->value.shape())});
+    tensors_.push_back(
+        {.parameter = parameter, .value = memory_.rows(begin, end).view(parameter->value.shape())});
     begin = end;
   }
 }
@@ -68,7 +68,7 @@ void WeightsStaging::check_complete(uint64_t weights_hash) const {
 
 void WeightsStaging::load_into(ExecContext& ctx, Transformer& model) const {
   model.load(ctx, [&](Parameter& parameter) {
-    kernels::cast(ctx, tensors_[index_.at(parameter.name)].value, parameter.value);
+    parameter.value.copy_from(tensors_[index_.at(parameter.name)].value);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "experiments/model_source.h"
+#include "kernels/cuda/backend.h"
 #include "testing/paths.h"
 #include "tests/experiments/temporary_directory.h"
 
@@ -48,12 +49,19 @@ TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
             model.num_parameters() * 4);
   EXPECT_EQ(memory_budget(countdown({"model.dtype=f32"}), model).working_weights,
             2 * budget.working_weights);
+  EXPECT_EQ(memory_budget(countdown({"device=cuda"}), model).working_weights,
+            budget.working_weights / 2);
   const std::vector<std::string> recompute = {"stages.0.sft.recompute=true",
                                               "stages.1.actor.recompute=true"};
   EXPECT_LT(memory_budget(countdown(recompute), model).activations, budget.activations);
   const std::vector<std::string> smaller = {"stages.0.sft.max_token_len=1024",
                                             "stages.1.actor.ppo_max_token_len=1024"};
   EXPECT_LT(memory_budget(countdown(smaller), model).activations, budget.activations);
+}
+
+TEST(CheckRecipeTest, ADeviceThatIsNotThereIsAProblem) {
+  if (kernels::cuda_is_available()) GTEST_SKIP() << "a CUDA device is here";
+  EXPECT_TRUE(mentions(check_recipe(countdown({"device=cuda"})).problems, "CUDA"));
 }
 
 TEST(CheckRecipeTest, EveryShippedRecipeCanRun) {

@@ -122,10 +122,11 @@ inline ModelConfig with_form(ModelConfig config, const std::string& form) {
   return config;
 }
 
-/// Random weights of a seed; norms and router biases are uneven too. Packed, gradients enabled.
+/// Random weights of a seed, on ctx's device; norms and router biases are uneven too. Packed,
+/// gradients enabled.
 inline std::unique_ptr<Transformer> make_model(ExecContext& ctx, const ModelConfig& config,
                                                DType dtype, uint64_t seed = 7) {
-  auto model = std::make_unique<Transformer>(config, dtype);
+  auto model = std::make_unique<Transformer>(config, dtype, Masters::kKept, ctx.device());
   model->init_weights(seed);
   for (Parameter* p : model->parameters()) {
     if (p->value.shape().rank() >= 2) continue;
@@ -133,7 +134,7 @@ inline std::unique_ptr<Transformer> make_model(ExecContext& ctx, const ModelConf
     const float low = bias ? -0.05f : 0.7f, high = bias ? 0.05f : 1.3f;
     const std::vector<float> values =
         random_values(p->value.numel(), seed ^ hash64(p->name), low, high);
-    std::copy(values.begin(), values.end(), p->value.data<float>());
+    p->value.copy_from_host(values.data());
   }
   model->pack(ctx);
   model->enable_gradients();
@@ -197,7 +198,7 @@ inline LossResult loss_and_gradients(ExecContext& ctx, Transformer& model,
                                      const std::vector<std::vector<int32_t>>& sequences,
                                      const LossOptions& options = {}) {
   const SequenceBatch packed = pack_sequences(sequences);
-  KvCache cache(model.config(), model.dtype(), packed.num_blocks);
+  KvCache cache(model.config(), model.dtype(), packed.num_blocks, model.device());
   TrainingPass pass;
   pass.recompute = options.recompute;
   pass.balance_alpha = options.balance_alpha;
@@ -219,11 +220,11 @@ inline LossResult loss_and_gradients(ExecContext& ctx, Transformer& model,
   return result;
 }
 
-/// The gradients of all parameters, copied.
+/// The gradients of all parameters, copied to the host.
 inline std::vector<Tensor> gradients(const Transformer& model) {
   std::vector<Tensor> out;
   for (const Parameter* p : model.parameters())
-    if (!p->is_buffer) out.push_back(p->grad.clone());
+    if (!p->is_buffer) out.push_back(p->grad.clone().to(Device::kCpu));
   return out;
 }
 

@@ -18,7 +18,7 @@ int64_t resident_bytes() {
 TEST(ZeroPagesTest, TakeMemoryOnlyWhileTheyHoldNumbers) {
   constexpr int64_t kMegabytes = 64, kHalf = (kMegabytes / 2) << 20;
   const int64_t before = resident_bytes();
-  Tensor tensor = zero_pages({kMegabytes, 1 << 18});
+  Tensor tensor = zero_pages({kMegabytes, 1 << 18}, Device::kCpu);
   EXPECT_LT(resident_bytes() - before, kHalf);
   float* values = tensor.data<float>();
   EXPECT_EQ(std::count(values, values + tensor.numel(), 0.0f), tensor.numel());
@@ -39,7 +39,7 @@ TEST(ZeroPagesTest, AreZeroInMemoryThatWasInUse) {
     EXPECT_EQ(first.data<float>()[3 + numel], 2.0f);
     EXPECT_EQ(std::count(part.data<float>(), part.data<float>() + numel, 0.0f), numel);
     first = part = Tensor();
-    const Tensor again = zero_pages({numel});
+    const Tensor again = zero_pages({numel}, Device::kCpu);
     EXPECT_EQ(std::count(again.data<float>(), again.data<float>() + numel, 0.0f), numel);
   }
 }

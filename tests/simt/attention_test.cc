@@ -177,17 +177,5 @@ TEST_P(MmaAttentionCudaTest, ARowHasTheSameBitsInChunksOfAnySizeAndAlone) {
   EXPECT_TRUE(testing::same_bits(DeviceRunner(alone).run(100).o, whole.o.rows(1, 35)));
 }
 
-TEST(AttentionLayoutCudaTest, SwapsTheOuterDimensions) {
-  ExecContext cpu(1);
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
-    const Tensor x = testing::random_tensor({5, 3, 7}, dtype, 1);
-    Tensor y = cpu.empty({3, 5, 7}, dtype);
-    heads_first(cpu, x, y);
-    const OnDevice x_(x), y_(y.shape(), dtype);
-    cuda_ops<AttentionCuda>().swap_outer(dtype, x_.raw(), 5, 3, 7, y_.raw());
-    EXPECT_BITS(y_, y);
-  }
-}
-
 }  // namespace
 }  // namespace moerl::kernels

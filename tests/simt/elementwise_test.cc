@@ -35,26 +35,6 @@ TEST_P(ElementwiseCudaTest, AddAndCastHaveTheBitsOfTheCpu) {
   });
 }
 
-TEST_P(ElementwiseCudaTest, ColumnsAreCopiedOutAndPastedBack) {
-  const auto [dtype, rows, width] = GetParam();
-  ExecContext cpu(1);
-  const int64_t begin = 3;
-  const Tensor wide = random_tensor({rows, width + 5}, dtype, 1);
-  const Tensor other = random_tensor({rows, width}, dtype, 2);
-  Tensor narrow = cpu.empty({rows, width}, dtype), pasted = wide.clone();
-  copy_columns(cpu, wide, begin, narrow);
-  paste_columns(cpu, other, begin, pasted);
-  for_each_order([&, dtype = dtype, rows = rows, width = width] {
-    const OnDevice wide_(wide), narrow_({rows, width}, dtype), other_(other);
-    const ElementwiseCuda& ops = cuda_ops<ElementwiseCuda>();
-    char* from = wide_.data<char>() + begin * dtype_size(dtype);
-    ops.copy_rows(dtype, rows, width, from, width + 5, narrow_.raw(), width);
-    EXPECT_BITS(narrow_, narrow);
-    ops.copy_rows(dtype, rows, width, other_.raw(), width, from, width + 5);
-    EXPECT_BITS(wide_, pasted);
-  });
-}
-
 TEST_P(ElementwiseCudaTest, BiasHasTheBitsOfTheCpu) {
   const auto [dtype, rows, width] = GetParam();
   ExecContext cpu(1);

@@ -25,8 +25,9 @@ Tensor choose_experts(int64_t tokens) {
 // 131 tokens have more slots than a block sorts at a time.
 TEST(SortByExpertCudaTest, EqualsTheCpu) {
   for (int64_t tokens : {0, 1, 131}) {
+    ExecContext cpu(1);
     const Tensor topk_idx = choose_experts(tokens);
-    const ExpertRows rows = sort_by_expert(topk_idx, kExperts);
+    const ExpertRows rows = sort_by_expert(cpu, topk_idx, kExperts);
     for_each_order([&] {
       const int64_t slots = topk_idx.numel();
       const OnDevice topk_idx_(topk_idx), slot_of_row_({slots}, DType::kI32),
@@ -34,9 +35,9 @@ TEST(SortByExpertCudaTest, EqualsTheCpu) {
       const ArrayOnDevice<int64_t> offsets_(std::vector<int64_t>(kExperts + 1, -1));
       cuda_ops<PermuteCuda>().sort(topk_idx_.data<int32_t>(), slots, kExperts, offsets_.data(),
                                    slot_of_row_.data<int32_t>(), row_of_slot_.data<int32_t>());
-      EXPECT_EQ(offsets_.to_host(), rows.offsets);
-      EXPECT_BITS(slot_of_row_, Tensor::from<int32_t>({slots}, rows.slot_of_row));
-      EXPECT_BITS(row_of_slot_, Tensor::from<int32_t>({slots}, rows.row_of_slot));
+      EXPECT_EQ(offsets_.to_host(), testing::to_vector<int64_t>(rows.offsets));
+      EXPECT_BITS(slot_of_row_, rows.slot_of_row);
+      EXPECT_BITS(row_of_slot_, rows.row_of_slot);
     });
   }
 }
@@ -46,7 +47,7 @@ class PermuteCudaTest : public ::testing::TestWithParam<std::tuple<DType, int64_
 TEST_P(PermuteCudaTest, HasTheBitsOfTheCpu) {
   const auto [dtype, tokens, dim] = GetParam();
   ExecContext cpu(1);
-  const ExpertRows rows = sort_by_expert(choose_experts(tokens), kExperts);
+  const ExpertRows rows = sort_by_expert(cpu, choose_experts(tokens), kExperts);
   const Shape by_token = {tokens, dim}, by_row = {tokens * kTopk, dim};
   const Tensor x = random_tensor(by_token, dtype, 1), z = random_tensor(by_row, dtype, 2);
   const Tensor shared = random_tensor(by_token, dtype, 3);
@@ -65,7 +66,7 @@ TEST_P(PermuteCudaTest, HasTheBitsOfTheCpu) {
 
   for_each_order([&, dtype = dtype, tokens = tokens, dim = dim] {
     const OnDevice x_(x), z_(z), shared_(shared), weights_(weights);
-    const ArrayOnDevice<int32_t> row_of_slot_(rows.row_of_slot);
+    const ArrayOnDevice<int32_t> row_of_slot_(testing::to_vector<int32_t>(rows.row_of_slot));
     const OnDevice expanded_(by_row, dtype), reduced_(by_token, dtype), alone_(by_token, dtype);
     const OnDevice dx_(by_token, dtype), added_(shared), drow_(by_row, dtype);
     const OnDevice dweights_(weights.shape(), DType::kF32);

@@ -46,6 +46,11 @@ inline std::vector<double> to_doubles(const Tensor& tensor) {
   return {values.begin(), values.end()};
 }
 
+template <typename T>
+std::vector<T> to_vector(const Tensor& tensor) {
+  return {tensor.data<T>(), tensor.data<T>() + tensor.numel()};
+}
+
 /// Whether type, shape and every bit agree.
 inline bool same_bits(const Tensor& a, const Tensor& b) {
   return a.dtype() == b.dtype() && a.shape() == b.shape() &&

@@ -120,7 +120,8 @@ TEST(AttentionForwardTest, NoRowsIsFine) {
   Tensor o = Tensor::empty({0, 2, 8}, DType::kF32);
   EXPECT_NO_THROW(attention_forward(ctx, problem.q, runner.cache(), {}, 1, o, nullptr));
   const AttentionSegment empty{0, 0, 0, {}};
-  EXPECT_NO_THROW(attention_forward(ctx, problem.q, runner.cache(), {&empty, 1}, 1, o, nullptr));
+  EXPECT_NO_THROW(
+      attention_forward(ctx, problem.q, runner.cache(), std::span(&empty, 1), 1, o, nullptr));
 }
 
 TEST(AttentionForwardTest, LseIsOptional) {
@@ -131,7 +132,8 @@ TEST(AttentionForwardTest, LseIsOptional) {
   runner.run(ctx, kWhole);
   Tensor o = Tensor::zeros(with.o.shape(), DType::kF32);
   const AttentionSegment segment{0, 40, 0, runner.table(0)};
-  attention_forward(ctx, problem.q, runner.cache(), {&segment, 1}, problem.scale, o, nullptr);
+  attention_forward(ctx, problem.q, runner.cache(), std::span(&segment, 1), problem.scale, o,
+                    nullptr);
   EXPECT_TRUE(same_bits(o, with.o));
 }
 
@@ -171,35 +173,17 @@ TEST(KvCacheTest, ACopiedBlockServesInPlaceOfTheOriginal) {
   kv_copy_block(ctx, runner.cache(), from, to);
   Tensor o = Tensor::zeros(first.o.shape(), DType::kF32);
   const AttentionSegment segment{0, 20, 0, {&to, 1}};
-  attention_forward(ctx, problem.q, runner.cache(), {&segment, 1}, problem.scale, o, nullptr);
+  attention_forward(ctx, problem.q, runner.cache(), std::span(&segment, 1), problem.scale, o,
+                    nullptr);
   EXPECT_TRUE(same_bits(o, first.o));
-}
-
-TEST(HeadsFirstTest, SwapsAndSwapsBack) {
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
-    ExecContext ctx(2);
-    const Tensor x = testing::random_tensor({37, 3, 5}, dtype, 1);
-    Tensor y = Tensor::empty({3, 37, 5}, dtype), back = Tensor::empty({37, 3, 5}, dtype);
-    heads_first(ctx, x, y);
-    const std::vector<float> in = testing::to_floats(x), out = testing::to_floats(y);
-    for (size_t t = 0; t < 37; ++t)
-      for (size_t h = 0; h < 3; ++h)
-        for (size_t i = 0; i < 5; ++i)
-          EXPECT_EQ(out[(h * 37 + t) * 5 + i], in[(t * 3 + h) * 5 + i]);
-    tokens_first(ctx, y, back);
-    EXPECT_TRUE(same_bits(back, x));
-  }
 }
 
 class AttentionArgumentsTest : public ::testing::Test {
  protected:
   void expect_refused(const std::string& part) {
     const AttentionSegment segment{0, num_rows_, start_, table_};
-    EXPECT_THAT(
-        [&] {
-          attention_forward(ctx_, q_, cache_, {&segment, 1}, 1, o_, &lse_);
-        },
-        ThrowsMessage<std::invalid_argument>(HasSubstr("attention_forward: " + part)));
+    EXPECT_THAT([&] { attention_forward(ctx_, q_, cache_, std::span(&segment, 1), 1, o_, &lse_); },
+                ThrowsMessage<std::invalid_argument>(HasSubstr("attention_forward: " + part)));
   }
   ExecContext ctx_{1};
   PagedKv cache_ = make_paged_kv(4, 1, 8, 6, DType::kF32);
@@ -249,8 +233,6 @@ TEST_F(AttentionArgumentsTest, AppendAndCopyCheckTheirs) {
               ThrowsMessage<std::invalid_argument>(HasSubstr("kv_append: v is [40, 1, 5]")));
   EXPECT_THAT([&] { kv_copy_block(ctx_, cache_, 0, 4); },
               ThrowsMessage<std::invalid_argument>(HasSubstr("kv_copy_block: to is 4")));
-  EXPECT_THAT([&] { heads_first(ctx_, q_, o_); },
-              ThrowsMessage<std::invalid_argument>(HasSubstr("heads_first: y is [40, 2, 6]")));
   EXPECT_THROW(make_paged_kv(1, 0, 1, 1, DType::kF32), std::invalid_argument);
   EXPECT_THROW(make_paged_kv(1, 1, 8, 9, DType::kF32, KvValues::kInKeys), std::invalid_argument);
 }

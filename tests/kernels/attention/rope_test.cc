@@ -194,8 +194,8 @@ TEST_P(RopeTest, BitsDoNotDependOnThreadsLevelOrBatch) {
   ExecContext ctx(1);
   for (int64_t t = 0; t < kRows; ++t) {
     Tensor row = x_.rows(t, t + 1).clone();
-    rope_forward(ctx, table_, {&positions_[static_cast<size_t>(t)], 1}, GetParam().pairing, kFirst,
-                 row);
+    const std::span<const int32_t> position(&positions_[static_cast<size_t>(t)], 1);
+    rope_forward(ctx, table_, position, GetParam().pairing, kFirst, row);
     EXPECT_TRUE(testing::same_bits(row, one.rows(t, t + 1)));
   }
 }

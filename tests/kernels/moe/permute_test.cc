@@ -16,25 +16,29 @@ using ::testing::HasSubstr;
 using testing::random_tensor;
 using testing::same_bits;
 using ::testing::ThrowsMessage;
+using testing::to_vector;
 
 TEST(SortByExpertTest, SortsStablyAndInverts) {
   const Tensor idx = Tensor::from<int32_t>({3, 2}, {2, 0, 0, 3, 2, 0});
-  const ExpertRows rows = sort_by_expert(idx, 5);
-  EXPECT_THAT(rows.offsets, ElementsAre(0, 3, 3, 5, 6, 6));
-  EXPECT_THAT(rows.slot_of_row, ElementsAre(1, 2, 5, 0, 4, 3));
-  EXPECT_THAT(rows.row_of_slot, ElementsAre(3, 0, 1, 5, 4, 2));
+  ExecContext ctx(1);
+  const ExpertRows rows = sort_by_expert(ctx, idx, 5);
+  EXPECT_THAT(to_vector<int64_t>(rows.offsets), ElementsAre(0, 3, 3, 5, 6, 6));
+  EXPECT_THAT(to_vector<int32_t>(rows.slot_of_row), ElementsAre(1, 2, 5, 0, 4, 3));
+  EXPECT_THAT(to_vector<int32_t>(rows.row_of_slot), ElementsAre(3, 0, 1, 5, 4, 2));
 }
 TEST(SortByExpertTest, NoTokens) {
-  const ExpertRows rows = sort_by_expert(Tensor::empty({0, 2}, DType::kI32), 2);
-  EXPECT_THAT(rows.offsets, ElementsAre(0, 0, 0));
-  EXPECT_TRUE(rows.slot_of_row.empty());
+  ExecContext ctx(1);
+  const ExpertRows rows = sort_by_expert(ctx, Tensor::empty({0, 2}, DType::kI32), 2);
+  EXPECT_THAT(to_vector<int64_t>(rows.offsets), ElementsAre(0, 0, 0));
+  EXPECT_EQ(rows.slot_of_row.numel(), 0);
 }
 TEST(SortByExpertTest, ChecksItsArguments) {
   const Tensor idx = Tensor::from<int32_t>({1, 2}, {2, 5});
-  EXPECT_THAT([&] { sort_by_expert(idx, 5); },
+  ExecContext ctx(1);
+  EXPECT_THAT([&] { sort_by_expert(ctx, idx, 5); },
               ThrowsMessage<std::invalid_argument>(
                   HasSubstr("sort_by_expert: topk_idx[1] is 5, expected in [0, 5)")));
-  EXPECT_THROW(sort_by_expert(Tensor::zeros({2, 2}, DType::kF32), 5), std::invalid_argument);
+  EXPECT_THROW(sort_by_expert(ctx, Tensor::zeros({2, 2}, DType::kF32), 5), std::invalid_argument);
 }
 
 struct PermuteCase {
@@ -48,7 +52,7 @@ class PermuteTest : public ::testing::TestWithParam<PermuteCase> {
     std::vector<int32_t> idx;
     for (int32_t t = 0; t < kTokens; ++t)
       for (int32_t k = 0; k < kTopk; ++k) idx.push_back((t * 5 + k * (1 + t % 2)) % kExperts);
-    rows_ = sort_by_expert(Tensor::from<int32_t>({kTokens, kTopk}, idx), kExperts);
+    rows_ = sort_by_expert(ctx_, Tensor::from<int32_t>({kTokens, kTopk}, idx), kExperts);
     by_token_ = random_tensor({kTokens, GetParam().dim}, GetParam().dtype, 1);
     by_row_ = random_tensor({kSlots, GetParam().dim}, GetParam().dtype, 2);
     shared_ = random_tensor({kTokens, GetParam().dim}, GetParam().dtype, 3);
@@ -59,7 +63,7 @@ class PermuteTest : public ::testing::TestWithParam<PermuteCase> {
   std::vector<std::vector<double>> slots(const Tensor& x, int64_t t) const {
     std::vector<std::vector<double>> all;
     for (int64_t k = 0; k < kTopk; ++k) {
-      const int64_t row = rows_.row_of_slot[static_cast<size_t>(t * kTopk + k)];
+      const int64_t row = rows_.row_of_slot.data<int32_t>()[t * kTopk + k];
       all.push_back(testing::to_doubles(x.rows(row, row + 1)));
     }
     return all;
@@ -96,7 +100,7 @@ TEST_P(PermuteTest, ExpandCopiesEveryTokenToItsSlots) {
   Tensor y = like(by_row_);
   expand_forward(ctx_, by_token_, rows_, kTopk, y);
   for (int64_t r = 0; r < kSlots; ++r) {
-    const int64_t t = rows_.slot_of_row[static_cast<size_t>(r)] / kTopk;
+    const int64_t t = rows_.slot_of_row.data<int32_t>()[r] / kTopk;
     EXPECT_TRUE(same_bits(y.rows(r, r + 1), by_token_.rows(t, t + 1)));
   }
 }
@@ -139,7 +143,7 @@ TEST_P(PermuteTest, ReduceBackwardEqualsReference) {
     const ref::CombineGrad expected =
         ref::combine_backward(token(by_token_, t), token(weights_, t), slots(by_row_, t));
     for (int64_t k = 0; k < kTopk; ++k) {
-      const int64_t row = rows_.row_of_slot[static_cast<size_t>(t * kTopk + k)];
+      const int64_t row = rows_.row_of_slot.data<int32_t>()[t * kTopk + k];
       EXPECT_TRUE(testing::all_near(dx.rows(row, row + 1), expected.dx[static_cast<size_t>(k)],
                                     testing::rounding_tolerance(GetParam().dtype)));
     }
@@ -163,10 +167,10 @@ TEST(ReduceTest, SumsInSlotOrderWhateverTheExperts) {
   ExecContext ctx(1);
   const Tensor weights = Tensor::from<float>({1, 3}, {1, 1, 1});
   for (const std::vector<int32_t>& idx : {std::vector<int32_t>{0, 1, 2}, {2, 1, 0}, {1, 2, 0}}) {
-    const ExpertRows rows = sort_by_expert(Tensor::from<int32_t>({1, 3}, idx), 3);
+    const ExpertRows rows = sort_by_expert(ctx, Tensor::from<int32_t>({1, 3}, idx), 3);
     Tensor x = Tensor::empty({3, 1}, DType::kF32), y = Tensor::empty({1, 1}, DType::kF32);
     const float slots[] = {0x1p24f, 1, 1};
-    for (size_t k = 0; k < 3; ++k) x.data<float>()[rows.row_of_slot[k]] = slots[k];
+    for (size_t k = 0; k < 3; ++k) x.data<float>()[rows.row_of_slot.data<int32_t>()[k]] = slots[k];
     reduce_forward(ctx, x, weights, rows, nullptr, y);
     EXPECT_EQ(y.data<float>()[0], 0x1p24f);
     expand_backward(ctx, x, rows, 3, y);
@@ -176,7 +180,7 @@ TEST(ReduceTest, SumsInSlotOrderWhateverTheExperts) {
 
 TEST(PermuteArgumentsTest, AreChecked) {
   ExecContext ctx(1);
-  const ExpertRows rows = sort_by_expert(Tensor::from<int32_t>({2, 2}, {0, 1, 1, 0}), 2);
+  const ExpertRows rows = sort_by_expert(ctx, Tensor::from<int32_t>({2, 2}, {0, 1, 1, 0}), 2);
   const Tensor x = Tensor::zeros({2, 5}, DType::kF32);
   Tensor y = Tensor::zeros({3, 5}, DType::kF32), weights = Tensor::zeros({2, 2}, DType::kF32);
   auto says = [](const std::string& text) {
@@ -196,7 +200,8 @@ TEST(PermuteArgumentsTest, AreChecked) {
   EXPECT_THAT([&] { reduce_forward(ctx, y, weights, rows, nullptr, out); },
               says("reduce_forward: weights is [3, 2], expected [2, 2]"));
   Tensor none = Tensor::empty({0, 5}, DType::kF32), no_rows = Tensor::empty({0, 5}, DType::kF32);
-  EXPECT_NO_THROW(expand_forward(ctx, none, ExpertRows{{0}, {}, {}}, 2, no_rows));
+  const ExpertRows of_none = sort_by_expert(ctx, Tensor::empty({0, 2}, DType::kI32), 2);
+  EXPECT_NO_THROW(expand_forward(ctx, none, of_none, 2, no_rows));
 }
 
 }  // namespace

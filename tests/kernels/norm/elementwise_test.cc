@@ -72,39 +72,14 @@ TEST(CastTest, KeepsTheSpecialValues) {
   EXPECT_TRUE(std::isnan(got[4]));
 }
 
-TEST(ColumnsTest, CopyTakesTheNamedColumnsAndPastePutsThemBack) {
-  ExecContext ctx(2);
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
-    const Tensor wide = random_tensor({37, 20}, dtype, 1);
-    Tensor narrow = ctx.empty({37, 7}, dtype);
-    copy_columns(ctx, wide, 5, narrow);
-    const std::vector<float> all = to_floats(wide), part = to_floats(narrow);
-    for (size_t t = 0; t < 37; ++t)
-      for (size_t d = 0; d < 7; ++d) ASSERT_EQ(part[t * 7 + d], all[t * 20 + 5 + d]);
-
-    Tensor target = random_tensor({37, 20}, dtype, 2);
-    const std::vector<float> before = to_floats(target);
-    paste_columns(ctx, narrow, 13, target);
-    const std::vector<float> after = to_floats(target);
-    for (size_t t = 0; t < 37; ++t)
-      for (size_t d = 0; d < 20; ++d)
-        ASSERT_EQ(after[t * 20 + d], d < 13 ? before[t * 20 + d] : part[t * 7 + d - 13]);
-  }
-}
-
 TEST(ElementwiseArgumentTest, WrongArgumentsAreNamed) {
   ExecContext ctx(1);
   Tensor a = ctx.zeros({3, 8}, DType::kF32), b = ctx.zeros({3, 7}, DType::kF32);
   Tensor half = ctx.zeros({3, 8}, DType::kBF16), ids = ctx.zeros({3, 8}, DType::kI32);
-  Tensor rows = ctx.zeros({2, 8}, DType::kF32);
   EXPECT_INVALID_ARGUMENT(add_inplace(ctx, a, b), "dst is [3, 7]");
   EXPECT_INVALID_ARGUMENT(add_inplace(ctx, a, half), "dst is bf16");
   EXPECT_INVALID_ARGUMENT(cast(ctx, a, b), "dst is [3, 7]");
   EXPECT_INVALID_ARGUMENT(cast(ctx, ids, a), "src is i32");
-  EXPECT_INVALID_ARGUMENT(copy_columns(ctx, a, 2, b), "begin is 2");
-  EXPECT_INVALID_ARGUMENT(copy_columns(ctx, a, -1, b), "begin is -1");
-  EXPECT_INVALID_ARGUMENT(copy_columns(ctx, a, 0, rows), "dst is [2, 8]");
-  EXPECT_INVALID_ARGUMENT(paste_columns(ctx, half, 0, a), "narrow is bf16");
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
-#include "policy/layers/strided_copy.h"
+#include "kernels/layout/runs.h"
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-namespace moerl {
+#include "kernels/cuda/backend.h"
+#include "kernels/layout/runs_impl.h"
+
+namespace moerl::kernels {
 namespace {
 
 constexpr int64_t kElementsPerChunk = 16384;
@@ -22,15 +25,15 @@ void for_token_chunks(ExecContext& ctx, const RunExtent& extent, const F& body) 
   });
 }
 
-void check_runs(const char* name, const RunExtent& extent, const Tensor& tensor,
+void check_runs(const char* op, const char* name, const RunExtent& extent, const Tensor& tensor,
                 const HeadRuns& runs) {
   if (extent.num_tokens == 0 || extent.num_heads == 0) return;
   const int64_t end = runs.offset + (extent.num_tokens - 1) * runs.token_stride +
                       (extent.num_heads - 1) * runs.head_stride + extent.width;
   check(
       runs.offset >= 0 && runs.token_stride >= 0 && runs.head_stride >= 0 && end <= tensor.numel(),
-      "copy_runs: ", name, " ", tensor.shape(), " has ", tensor.numel(),
-      " elements, the runs end at ", end);
+      op, ": ", name, " ", tensor.shape(), " has ", tensor.numel(), " elements, the runs end at ",
+      end);
 }
 
 void round_to(float value, float& out) { out = value; }
@@ -51,14 +54,8 @@ void sum_chunk(const RunExtent& extent, const T* src, const HeadRuns& from, T* d
   }
 }
 
-}  // namespace
-
-void copy_runs(ExecContext& ctx, RunExtent extent, const Tensor& src, HeadRuns from, Tensor& dst,
-               HeadRuns to) {
-  check(src.dtype() == dst.dtype(), "copy_runs: src is ", dtype_name(src.dtype()), ", dst ",
-        dtype_name(dst.dtype()));
-  check_runs("src", extent, src, from);
-  check_runs("dst", extent, dst, to);
+void copy_cpu(ExecContext& ctx, const RunExtent& extent, const Tensor& src, const HeadRuns& from,
+              Tensor& dst, const HeadRuns& to) {
   const int64_t size = dtype_size(src.dtype());
   const auto* source = static_cast<const char*>(src.raw());
   auto* target = static_cast<char*>(dst.raw());
@@ -73,20 +70,43 @@ void copy_runs(ExecContext& ctx, RunExtent extent, const Tensor& src, HeadRuns f
   });
 }
 
-void sum_head_runs(ExecContext& ctx, RunExtent extent, const Tensor& src, HeadRuns from,
-                   Tensor& dst) {
+}  // namespace
+
+void copy_runs(ExecContext& ctx, const RunExtent& extent, const Tensor& src, const HeadRuns& from,
+               Tensor& dst, const HeadRuns& to) {
+  check(src.dtype() == dst.dtype(), "copy_runs: src is ", dtype_name(src.dtype()), ", dst ",
+        dtype_name(dst.dtype()));
+  check_runs("copy_runs", "src", extent, src, from);
+  check_runs("copy_runs", "dst", extent, dst, to);
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return copy_cpu(ctx, extent, src, from, dst, to);
+    case Device::kCuda:
+      return cuda_ops<RunsCuda>().copy(src.dtype(), extent, src.raw(Device::kCuda), from,
+                                       dst.raw(Device::kCuda), to);
+  }
+}
+
+void sum_head_runs(ExecContext& ctx, const RunExtent& extent, const Tensor& src,
+                   const HeadRuns& from, Tensor& dst) {
   check(src.dtype() == dst.dtype(), "sum_head_runs: src is ", dtype_name(src.dtype()), ", dst ",
         dtype_name(dst.dtype()));
   check(dst.numel() == extent.num_tokens * extent.width, "sum_head_runs: dst is ", dst.shape(),
         ", expected [", extent.num_tokens, ", ", extent.width, "]");
-  check_runs("src", extent, src, from);
-  for_token_chunks(ctx, extent, [&](int64_t begin, int64_t end) {
-    if (src.dtype() == DType::kBF16) {
-      sum_chunk(extent, src.data<bf16>(), from, dst.data<bf16>(), begin, end);
-    } else {
-      sum_chunk(extent, src.data<float>(), from, dst.data<float>(), begin, end);
-    }
-  });
+  check_runs("sum_head_runs", "src", extent, src, from);
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return for_token_chunks(ctx, extent, [&](int64_t begin, int64_t end) {
+        if (src.dtype() == DType::kBF16) {
+          sum_chunk(extent, src.data<bf16>(), from, dst.data<bf16>(), begin, end);
+        } else {
+          sum_chunk(extent, src.data<float>(), from, dst.data<float>(), begin, end);
+        }
+      });
+    case Device::kCuda:
+      return cuda_ops<RunsCuda>().sum(src.dtype(), extent, src.raw(Device::kCuda), from,
+                                      dst.raw(Device::kCuda));
+  }
 }
 
-}  // namespace moerl
+}  // namespace moerl::kernels
