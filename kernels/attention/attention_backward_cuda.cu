@@ -1,4 +1,4 @@
-#include "kernels/attention/attention_impl.h"
+#include "kernels/attention/attention_backward_mma_cuda.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/rows.h"
 
@@ -11,27 +11,6 @@ namespace {
 constexpr int kTileRows = 16, kWarpRows = 4, kTileThreads = kTileRows / kWarpRows * 32, kChunk = 32;
 constexpr int kKeyPitch = kKvBlock + 1;  // no bank conflicts
 static_assert(kKvBlock == 32);
-
-/// Which rows, and where: the tile's rows and the keys of a block among those of the batch. Rows of
-/// one (segment, key head) are fewer than 2^31: 64-bit divisions are slow.
-struct Place {
-  const AttentionBackwardCuda& args;
-  AttentionSegmentCuda segment;
-  int64_t kv_head;
-
-  __device__ int group() const {
-    return static_cast<int>(args.dims.num_heads) / static_cast<int>(args.dims.num_kv_heads);
-  }
-  __device__ int64_t num_rows() const { return segment.num_rows * group(); }
-  __device__ int position(int64_t row) const { return static_cast<int>(row) / group(); }
-  __device__ int64_t batch_row(int64_t row) const {
-    return (segment.first_row + position(row)) * args.dims.num_heads + kv_head * group() +
-           static_cast<int>(row) % group();
-  }
-  __device__ int64_t batch_key(int64_t position) const {
-    return (segment.first_row + position) * args.dims.num_kv_heads + kv_head;
-  }
-};
 
 struct TileMemory {
   float *rows, *keys;  // [kTileRows, kChunk], [kChunk, kKeyPitch]: a chunk of two operands
@@ -52,16 +31,15 @@ struct TileMemory {
   }
 
   /// To be followed by a barrier.
-  __device__ void place_rows(const Place& at, int64_t first_row) const {
-    const int64_t row = first_row + threadIdx.x;
-    if (threadIdx.x < kTileRows) row_at[threadIdx.x] = row < at.num_rows() ? at.batch_row(row) : -1;
+  __device__ void place_rows(const AttentionPlace& at, int64_t first_row) const {
+    if (threadIdx.x < kTileRows) row_at[threadIdx.x] = at.find_row(first_row + threadIdx.x);
   }
 };
 
 /// dot[r] = sum over i ascending of a[row r, i] b[key, i], for the rows of the warp and the key of
 /// the lane; zeros stand for rows and keys that are not there.
 template <typename T>
-__device__ void multiply(const Place& at, const void* a, const void* b, int64_t width,
+__device__ void multiply(const AttentionPlace& at, const void* a, const void* b, int64_t width,
                          int64_t first_key, const TileMemory& memory, float (&dot)[kWarpRows]) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const T* rows = static_cast<const T*>(a);
@@ -96,7 +74,7 @@ __device__ void multiply(const Place& at, const void* a, const void* b, int64_t 
 /// the row. All threads see them when it returns, and are done with the former ones before they are
 /// overwritten.
 template <typename T, bool kWithDs>
-__device__ void probabilities(const Place& at, int64_t first_row, int64_t block,
+__device__ void probabilities(const AttentionPlace& at, int64_t first_row, int64_t block,
                               const TileMemory& memory) {
   const AttentionBackwardCuda& args = at.args;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -121,7 +99,7 @@ __device__ void probabilities(const Place& at, int64_t first_row, int64_t block,
 /// The tile's rows that see any key of the block, and are there: [first, end).
 struct RowRange {
   int first, end;
-  __device__ RowRange(const Place& at, int64_t first_row, int64_t block) {
+  __device__ RowRange(const AttentionPlace& at, int64_t first_row, int64_t block) {
     const int64_t from = block * kKvBlock * at.group() - first_row, to = at.num_rows() - first_row;
     first = static_cast<int>(from < 0 ? 0 : from);
     end = static_cast<int>(to < kTileRows ? to : kTileRows);
@@ -132,7 +110,7 @@ struct RowRange {
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads, 4) dq_kernel(AttentionBackwardCuda args) {
   MOERL_SHARED_MEMORY(shared);
-  const Place at{args, args.segments[blockIdx.z], blockIdx.y};
+  const AttentionPlace at{args, args.segments[blockIdx.z], blockIdx.y};
   const TileMemory memory(shared);
   const int64_t first_row = int64_t{blockIdx.x} * kTileRows, dim = args.dims.k_dim;
   if (first_row >= at.num_rows()) return;
@@ -171,7 +149,7 @@ __global__ void __launch_bounds__(kTileThreads, 4) dq_kernel(AttentionBackwardCu
 template <typename T, bool kKeys>
 __global__ void __launch_bounds__(kTileThreads) dkv_kernel(AttentionBackwardCuda args) {
   MOERL_SHARED_MEMORY(shared);
-  const Place at{args, args.segments[blockIdx.z], blockIdx.y};
+  const AttentionPlace at{args, args.segments[blockIdx.z], blockIdx.y};
   const TileMemory memory(shared);
   const int64_t block = blockIdx.x, dim = kKeys ? args.dims.k_dim : args.dims.v_dim;
   if (block * kKvBlock >= at.segment.num_rows) return;
@@ -218,28 +196,51 @@ __global__ void __launch_bounds__(kThreads) delta_kernel(AttentionBackwardCuda a
   if (row < rows && threadIdx.x % 16 == 0) args.delta[row] = sum;
 }
 
+/// The segments' key heads, cut into parts of `size` of at most `most` rows or keys.
+dim3 grid_of(const AttentionBackwardCuda& args, int64_t most, int64_t size) {
+  return dim3(blocks_for(most, size), static_cast<unsigned>(args.dims.num_kv_heads),
+              static_cast<unsigned>(args.num_segments));
+}
+
+constexpr const char* kOp = "attention_backward";
+
 template <typename T>
-void backward_as(const AttentionBackwardCuda& args) {
-  const char* op = "attention_backward";
+void launch_delta(const AttentionBackwardCuda& args) {
+  const int64_t rows = args.rows * args.dims.num_heads;
+  launch(kOp, delta_kernel<T>, {blocks_for(rows, kThreads / 16), kThreads}, args, rows);
+}
+
+template <typename T>
+void launch_on_cuda_cores(const AttentionBackwardCuda& args) {
   const AttentionDims& d = args.dims;
-  const int64_t rows = args.rows * d.num_heads;
-  auto grid = [&](int64_t count, int64_t size) {
-    return dim3(blocks_for(count, size), static_cast<unsigned>(d.num_kv_heads),
-                static_cast<unsigned>(args.num_segments));
+  auto shape = [&](int64_t most, int64_t size, int64_t sums) {
+    return LaunchShape{grid_of(args, most, size), kTileThreads,
+                       static_cast<size_t>(TileMemory::bytes(sums))};
   };
-  auto bytes = [](int64_t sums) { return static_cast<size_t>(TileMemory::bytes(sums)); };
-  launch(op, delta_kernel<T>, {blocks_for(rows, kThreads / 16), kThreads}, args, rows);
-  launch(op, dq_kernel<T>,
-         {grid(args.most_rows * d.group(), kTileRows), kTileThreads, bytes(kTileRows * d.k_dim)},
+  launch_delta<T>(args);
+  launch(kOp, dq_kernel<T>, shape(args.most_rows * d.group(), kTileRows, kTileRows * d.k_dim),
          args);
-  launch(op, dkv_kernel<T, true>,
-         {grid(args.most_rows, kKvBlock), kTileThreads, bytes(kKvBlock * d.k_dim)}, args);
-  launch(op, dkv_kernel<T, false>,
-         {grid(args.most_rows, kKvBlock), kTileThreads, bytes(kKvBlock * d.v_dim)}, args);
+  launch(kOp, dkv_kernel<T, true>, shape(args.most_rows, kKvBlock, kKvBlock * d.k_dim), args);
+  launch(kOp, dkv_kernel<T, false>, shape(args.most_rows, kKvBlock, kKvBlock * d.v_dim), args);
+}
+
+void launch_on_tensor_cores(const AttentionBackwardCuda& args) {
+  const AttentionDims& d = args.dims;
+  auto shape = [&](int64_t most, int64_t size) {
+    return LaunchShape{grid_of(args, most, size), MmaAttentionGrad::kThreads,
+                       MmaAttentionGrad::shared_bytes(d)};
+  };
+  const bool narrow = d.k_dim <= 192 && d.v_dim <= 128;
+  launch_delta<bf16>(args);
+  launch(kOp, narrow ? mma_dq_kernel<3> : mma_dq_kernel<9>,
+         shape(args.most_rows * d.group(), MmaAttentionGrad::kRows), args);
+  launch(kOp, narrow ? mma_dkv_kernel<3, 2> : mma_dkv_kernel<9, 8>, shape(args.most_rows, kKvBlock),
+         args);
 }
 
 void backward(const AttentionBackwardCuda& args) {
-  args.is_bf16 ? backward_as<bf16>(args) : backward_as<float>(args);
+  if (MmaAttentionGrad::fits(args)) return launch_on_tensor_cores(args);
+  args.is_bf16 ? launch_on_cuda_cores<bf16>(args) : launch_on_cuda_cores<float>(args);
 }
 
 const RegisterCudaOps<AttentionGradCuda> registered({backward});

@@ -139,7 +139,8 @@ struct AttentionCuda {
   void (*kv_append)(const KvAppendCuda& args);
   void (*forward)(const AttentionForwardCuda& args);
 };
-/// On CUDA cores, the bits of the CPU.
+/// On CUDA cores, the bits of the CPU; but bf16 whose widths are multiples of 32 (and Dk <= 576,
+/// Dv <= 512) runs on tensor cores, in the order of attention_backward_mma_cuda.h.
 struct AttentionGradCuda {
   void (*backward)(const AttentionBackwardCuda& args);
 };

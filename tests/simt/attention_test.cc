@@ -1,5 +1,7 @@
 #include "kernels/attention/attention.h"
 
+#include <cmath>
+
 #include "kernels/attention/attention_impl.h"
 #include "tests/kernels/attention/attention_problem.h"
 #include "tests/simt/on_device.h"
@@ -92,6 +94,39 @@ class DeviceRunner {
   std::vector<std::unique_ptr<ArrayOnDevice<int32_t>>> tables_;
 };
 
+struct Gradients {
+  Tensor dq, dk, dv;
+};
+
+/// The backward pass on the device. @param out  what the forward pass returned.
+Gradients device_backward(const AttentionProblem& p, const AttentionResult& out) {
+  const AttentionShape& s = p.shape;
+  std::vector<AttentionSegmentCuda> segments;
+  for (const AttentionSegment& segment : p.whole())
+    segments.push_back({segment.first_row, segment.num_rows, 0, nullptr});
+  const OnDevice dout(p.dout), q(p.q), k(p.k), v(p.v), o(out.o), lse(out.lse);
+  const OnDevice dq(p.q.shape(), s.dtype), dk(p.k.shape(), s.dtype), dv(p.v.shape(), s.dtype);
+  const OnDevice delta(out.lse.shape(), DType::kF32);
+  const ArrayOnDevice<AttentionSegmentCuda> segments_(segments);
+  cuda_ops<AttentionGradCuda>().backward(
+      {dims_of(s), s.dtype == DType::kBF16, p.scale, p.num_rows(), dout.raw(), q.raw(), k.raw(),
+       v.raw(), o.raw(), lse.data(), segments_.data(), static_cast<int64_t>(segments.size()),
+       *std::max_element(p.lengths.begin(), p.lengths.end()), dq.raw(), dk.raw(), dv.raw(),
+       delta.data()});
+  return {dq.to_host(), dk.to_host(), dv.to_host()};
+}
+Gradients device_backward(const AttentionProblem& p) {
+  return device_backward(p, DeviceRunner(p).run(100));
+}
+void expect_same(const Gradients& a, const Gradients& b) {
+  EXPECT_TRUE(testing::same_bits(a.dq, b.dq)) << "dq";
+  EXPECT_TRUE(testing::same_bits(a.dk, b.dk)) << "dk";
+  EXPECT_TRUE(testing::same_bits(a.dv, b.dv)) << "dv";
+}
+Gradients rows_of(const Gradients& g, int64_t begin, int64_t end) {
+  return {g.dq.rows(begin, end), g.dk.rows(begin, end), g.dv.rows(begin, end)};
+}
+
 class AttentionCudaTest : public ::testing::TestWithParam<AttentionShape> {};
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionCudaTest,
                          ::testing::Values(AttentionShape{5, 1, 40, 33, DType::kF32},
@@ -125,22 +160,7 @@ TEST_P(AttentionCudaTest, BackwardHasTheBitsOfTheCpu) {
   Tensor dq = cpu.empty(p.q.shape(), s.dtype), dk = cpu.empty(p.k.shape(), s.dtype);
   Tensor dv = cpu.empty(p.v.shape(), s.dtype);
   attention_backward(cpu, p.dout, p.q, p.k, p.v, out.o, out.lse, p.whole(), p.scale, dq, dk, dv);
-  std::vector<AttentionSegmentCuda> segments;
-  for (const AttentionSegment& segment : p.whole())
-    segments.push_back({segment.first_row, segment.num_rows, 0, nullptr});
-  for_each_order([&] {
-    const OnDevice dout_(p.dout), q_(p.q), k_(p.k), v_(p.v), o_(out.o), lse_(out.lse);
-    const OnDevice dq_(p.q.shape(), s.dtype), dk_(p.k.shape(), s.dtype), dv_(p.v.shape(), s.dtype);
-    const OnDevice delta_(out.lse.shape(), DType::kF32);
-    const ArrayOnDevice<AttentionSegmentCuda> segments_(segments);
-    cuda_ops<AttentionGradCuda>().backward({dims_of(s), s.dtype == DType::kBF16, p.scale,
-                                            p.num_rows(), dout_.raw(), q_.raw(), k_.raw(), v_.raw(),
-                                            o_.raw(), lse_.data(), segments_.data(), 3, 41,
-                                            dq_.raw(), dk_.raw(), dv_.raw(), delta_.data()});
-    EXPECT_BITS(dq_, dq);
-    EXPECT_BITS(dk_, dk);
-    EXPECT_BITS(dv_, dv);
-  });
+  for_each_order([&] { expect_same(device_backward(p, out), {dq, dk, dv}); });
 }
 
 // On tensor cores: groups that fill a tile, that do not, more columns than one warp has tiles for.
@@ -175,6 +195,70 @@ TEST_P(MmaAttentionCudaTest, ARowHasTheSameBitsInChunksOfAnySizeAndAlone) {
   }
   const AttentionProblem alone = problem.only(1);
   EXPECT_TRUE(testing::same_bits(DeviceRunner(alone).run(100).o, whole.o.rows(1, 35)));
+}
+
+/// P, dS, o and the gradients are rounded to bf16, by at most 2^-9 each. These errors are
+/// independent: together less than 2^-8 of a gradient's size, though an element that is small
+/// beside the terms of its sum may be off by more of itself.
+::testing::AssertionResult near_gradient(const Tensor& got, const std::vector<double>& expected) {
+  const std::vector<double> values = testing::to_doubles(got);
+  const auto count = static_cast<double>(expected.size());
+  double error = 0, size = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    error += (values[i] - expected[i]) * (values[i] - expected[i]) / count;
+    size += expected[i] * expected[i] / count;
+  }
+  error = std::sqrt(error);
+  size = std::sqrt(size);
+  if (!(error <= 0x1p-8 * size + 1e-6))
+    return ::testing::AssertionFailure() << "rms error " << error << " where the rms is " << size;
+  return testing::all_near(got, expected, {0x1p-7, 0x1p-5 * size + 1e-6});
+}
+
+// MQA, GQA and MHA; groups that fill a tile of rows and that do not; widths of more and of fewer
+// tiles of columns than there are warps; the widest that tensor cores take, with and without tails.
+struct GradCase {
+  AttentionShape shape;
+  std::vector<int64_t> lengths;
+};
+class MmaAttentionGradCudaTest : public ::testing::TestWithParam<GradCase> {
+ protected:
+  AttentionProblem problem() const {
+    AttentionProblem p(GetParam().shape, GetParam().lengths);
+    p.scale = 1.0f / std::sqrt(static_cast<float>(p.shape.k_dim) / 3.0f);  // scores like N(0, 1/3)
+    return p;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Shapes, MmaAttentionGradCudaTest,
+                         ::testing::Values(GradCase{{16, 1, 64, 32, DType::kBF16}, {1, 33, 41}},
+                                           GradCase{{6, 2, 96, 64, DType::kBF16}, {1, 33, 41, 70}},
+                                           GradCase{{3, 1, 32, 160, DType::kBF16}, {41, 1}},
+                                           GradCase{{2, 2, 192, 128, DType::kBF16}, {33, 70}},
+                                           GradCase{{3, 1, 576, 512, DType::kBF16}, {41, 1, 32}}),
+                         [](const auto& info) { return info.param.shape.name(); });
+
+TEST_P(MmaAttentionGradCudaTest, EqualsTheReference) {
+  const AttentionProblem p = problem();
+  const Gradients got = device_backward(p);
+  for (size_t i = 0; i < p.lengths.size(); ++i) {
+    const AttentionProblem one = p.only(i);
+    const ref::AttentionGrad expected =
+        ref::attention_backward(one.ref_input(), testing::to_doubles(one.dout));
+    const int64_t begin = p.first_row(i);
+    const Gradients part = rows_of(got, begin, begin + p.lengths[i]);
+    EXPECT_TRUE(near_gradient(part.dq, expected.dq)) << "dq of sequence " << i;
+    EXPECT_TRUE(near_gradient(part.dk, expected.dk)) << "dk of sequence " << i;
+    EXPECT_TRUE(near_gradient(part.dv, expected.dv)) << "dv of sequence " << i;
+  }
+}
+
+TEST_P(MmaAttentionGradCudaTest, ASequenceAloneHasTheBitsItHasInABatchInEveryOrder) {
+  const AttentionProblem p = problem();
+  const Gradients batch = device_backward(p);
+  for_each_order([&] { expect_same(device_backward(p), batch); });
+  for (size_t i = 0; i < p.lengths.size(); ++i)
+    expect_same(device_backward(p.only(i)),
+                rows_of(batch, p.first_row(i), p.first_row(i) + p.lengths[i]));
 }
 
 }  // namespace
