@@ -16,10 +16,23 @@ struct ModelCase {
   std::string name;
   ModelConfig config;
 };
+/// Absorbed, with heads of 64 and 32: attention in bf16 runs on tensor cores. Dense, so that its
+/// rounding sends no token to another expert.
+ModelConfig tensor_core_config() {
+  ModelConfig c = with_form(tiny_config(), "absorbed");
+  c.kv_lora_rank = c.qk_rope_head_dim = 32;
+  c.first_k_dense_replace = c.num_hidden_layers;
+  c.num_nextn_predict_layers = 0;
+  return c;
+}
 std::vector<ModelCase> models() {
-  return {{"Expanded", tiny_config()}, {"Absorbed", with_form(tiny_config(), "absorbed")},
-          {"Plain", plain_config()},   {"DeepseekV2", tiny_deepseek_v2()},
-          {"Llama", tiny_llama()},     {"Qwen3Moe", tiny_qwen3_moe()}};
+  return {{"Expanded", tiny_config()},
+          {"Absorbed", with_form(tiny_config(), "absorbed")},
+          {"Plain", plain_config()},
+          {"DeepseekV2", tiny_deepseek_v2()},
+          {"Llama", tiny_llama()},
+          {"Qwen3Moe", tiny_qwen3_moe()},
+          {"TensorCores", tensor_core_config()}};
 }
 
 /// Two contexts, and everything that is a function of one.
