@@ -67,15 +67,18 @@ std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskD
                    " steps\n");
   const int64_t ranks = recipe.parallel.data_parallel_size;
   text += ranks == 1 ? "memory\n" : concat("memory of each of ", ranks, " ranks\n");
-  for (const auto& [name, bytes] : {std::pair{"weights (fp32 masters)", budget.masters},
-                                    {"gradients", budget.gradients},
-                                    {"optimizer", budget.optimizer},
-                                    {"working weights", budget.working_weights},
-                                    {"reference policy", budget.reference},
-                                    {"kv cache", budget.kv_cache},
-                                    {"activations (estimate)", budget.activations},
-                                    {"total", budget.total()},
-                                    {memory_name(recipe), memory_of(recipe)}}) {
+  std::vector<std::pair<const char*, int64_t>> rows = {
+      {"weights (fp32 masters)", budget.masters},
+      {"gradients", budget.gradients},
+      {"optimizer", budget.optimizer},
+      {"working weights", budget.working_weights},
+      {"reference policy", budget.reference},
+      {"kv cache", budget.kv_cache},
+      {"activations (estimate)", budget.activations},
+      {"total", budget.total()}};
+  if (const int64_t memory = memory_of(recipe); memory > 0)
+    rows.emplace_back(memory_name(recipe), memory);
+  for (const auto& [name, bytes] : rows) {
     char line[80];
     std::snprintf(line, sizeof line, "  %-24s %s\n", name, gib(bytes).c_str());
     text += line;
