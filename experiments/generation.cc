@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "common/check.h"
+#include "common/clock.h"
 
 namespace moerl {
 namespace {
@@ -72,10 +73,6 @@ class VerdictCollector {
   OnVerdict on_verdict_;
   const Generator::OnProgress* on_progress_;
 };
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 }  // namespace
 

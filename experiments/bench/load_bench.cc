@@ -20,9 +20,10 @@
 #include <vector>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "kernels/quant/fp8_block.h"
-#include "policy/checkpoint_reader.h"
 #include "policy/checkpoint_export.h"
+#include "policy/checkpoint_reader.h"
 #include "policy/safetensors_writer.h"
 #include "policy/tensor_hash.h"
 #include "policy/weights_io.h"
@@ -35,10 +36,6 @@ using policy::SafetensorsDtype;
 
 constexpr int64_t kPiece = 1 << 20;
 constexpr int kPasses = 5;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// Seconds of the median of kPasses.
 template <typename Prepare, typename Pass>
@@ -73,8 +70,7 @@ class SyntheticCheckpoint {
     const std::vector<float> scales(static_cast<size_t>(largest), 0.5f);
     policy::SafetensorsWriter writer;
     for (const auto& [name, shape] : tensors) {
-      const bool is_fp8 =
-          dtype == SafetensorsDtype::kF8E4M3 && is_fp8_weight(name, shape.rank());
+      const bool is_fp8 = dtype == SafetensorsDtype::kF8E4M3 && is_fp8_weight(name, shape.rank());
       const bool is_wider = dtype == SafetensorsDtype::kF8E4M3 && !is_fp8;
       writer.add(name, is_wider ? SafetensorsDtype::kBF16 : dtype, shape, data.data());
       if (is_fp8)
@@ -259,7 +255,7 @@ LOAD(F8E4M3, true, fresh);
 LOAD(F32, false, touched);
 LOAD(BF16, false, touched);
 LOAD(F8E4M3, false, touched);
-#define OPEN(type)                                                    \
+#define OPEN(type) \
   BENCHMARK_CAPTURE(open, type, SafetensorsDtype::k##type)->Iterations(1)->UseManualTime()
 OPEN(F32);
 OPEN(BF16);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <thread>
 
+#include "common/clock.h"
 #include "common/rng.h"
 #include "experiments/bench/calibration.h"
 #include "policy/optim/adamw.h"
@@ -66,10 +67,6 @@ struct Peer {
     return *peer;
   }
 };
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 std::vector<int32_t> random_tokens(int64_t count, uint64_t stream) {
   Rng rng(7, stream);

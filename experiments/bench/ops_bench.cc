@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/rng.h"
 #include "kernels/activation/swiglu.h"
 #include "kernels/embedding/embedding.h"
@@ -21,10 +22,6 @@ namespace moerl {
 namespace {
 
 using namespace kernels;  // NOLINT: the operators are what this file is about
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// Bytes per second of reading 256 MiB, the best of three passes.
 double read_rate(ExecContext& ctx) {

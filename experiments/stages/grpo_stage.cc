@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "experiments/data_cursor.h"
 #include "experiments/stages/grpo_metrics.h"
 #include "experiments/stages/shared_samples.h"
@@ -14,10 +15,6 @@
 
 namespace moerl {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// The head of a text on one line.
 std::string excerpt(const std::string& text, size_t max_bytes) {

@@ -146,13 +146,11 @@ void GrpoTrainer::update_mini_batch(std::span<const GrpoSample> samples, bool on
   std::vector<int64_t> tokens;
   for (const GrpoSample* sample : used) tokens.push_back(sample->sequence.num_tokens());
   const DataParallel& parallel = optimizer_.parallel();
-  const std::vector<int64_t> borders = parallel.split(tokens);
   RoutingCounts routing;  // of this rank's shards
-  const std::vector<Figures> shards = parallel.for_each_shard<Figures>(
-      [&](int64_t shard) {
-        const auto begin = static_cast<size_t>(borders[static_cast<size_t>(shard)]);
-        const auto n = static_cast<size_t>(borders[static_cast<size_t>(shard) + 1]) - begin;
-        return run_shard(std::span(used).subspan(begin, n), std::span(weights).subspan(begin, n),
+  const std::vector<Figures> shards = parallel.for_each_part<Figures>(
+      tokens,
+      [&](size_t first, size_t n) {
+        return run_shard(std::span(used).subspan(first, n), std::span(weights).subspan(first, n),
                          1.0 / static_cast<double>(used.size()), on_policy, routing);
       },
       [&] { optimizer_.add_shards(ctx_); });

@@ -52,6 +52,21 @@ class DataParallel {
     return all;
   }
 
+  /// for_each_shard of sequences divided by split(lengths): run gets a shard's first sequence and
+  /// how many it has.
+  template <typename Figures>
+  std::vector<Figures> for_each_part(std::span<const int64_t> lengths,
+                                     const std::function<Figures(size_t first, size_t count)>& run,
+                                     const std::function<void()>& end_round) const {
+    const std::vector<int64_t> borders = split(lengths);
+    return for_each_shard<Figures>(
+        [&](int64_t shard) {
+          const auto first = static_cast<size_t>(borders[static_cast<size_t>(shard)]);
+          return run(first, static_cast<size_t>(borders[static_cast<size_t>(shard) + 1]) - first);
+        },
+        end_round);
+  }
+
   /// The sum of every rank's counts, on every rank.
   RoutingCounts add_up(const RoutingCounts& counts) const;
 

@@ -31,14 +31,10 @@ std::map<std::string, double> SftTrainer::update(std::span<const TrainSequence* 
     sizes.mtp_tokens += static_cast<double>(s->completion.size()) - (s->prompt.size() == 1 ? 1 : 0);
   }
   const DataParallel& parallel = optimizer_.parallel();
-  const std::vector<int64_t> borders = parallel.split(lengths);
   RoutingCounts routing;  // of this rank's shards
-  const std::vector<Figures> shards = parallel.for_each_shard<Figures>(
-      [&](int64_t shard) {
-        const auto begin = static_cast<size_t>(borders[static_cast<size_t>(shard)]);
-        const auto n = static_cast<size_t>(borders[static_cast<size_t>(shard) + 1]) - begin;
-        return run_shard(batch.subspan(begin, n), sizes, routing);
-      },
+  const std::vector<Figures> shards = parallel.for_each_part<Figures>(
+      lengths,
+      [&](size_t first, size_t n) { return run_shard(batch.subspan(first, n), sizes, routing); },
       [&] { optimizer_.add_shards(ctx_); });
   routing = parallel.add_up(routing);
   double loss = 0, correct_tokens = 0, balance = 0, mtp = 0;

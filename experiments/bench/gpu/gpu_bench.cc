@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string>
 
+#include "common/clock.h"
 #include "common/rng.h"
 #include "kernels/activation/swiglu.h"
 #include "kernels/attention/attention.h"
@@ -34,10 +35,6 @@ constexpr int64_t kHidden = 7168, kVocab = 129280;
 ExecContext& device() {
   static ExecContext ctx(1, detect_isa(), Device::kCuda);
   return ctx;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 /// Seconds of one call of f, the device being idle before and after.

@@ -4,11 +4,13 @@
 #   experiments/bench/gpu/run.sh BUILD OUTPUT [SECONDS]
 # BUILD holds moerl_test_cuda, moerl_bench_gpu and moerl (built here or carried, with the libraries
 # that they name beside them in BUILD/lib); OUTPUT gets log.txt, steps.txt, the raw figures and
-# report.md. PyTorch, compute-sanitizer and moerl's own libraries are used where they are found.
+# report.md. Exits with 1, naming the steps, if any failed. compute-sanitizer is left out where there is
+# none; without PyTorch its step fails and its columns stay empty.
 set -uo pipefail
 build=${1:?BUILD} out=${2:?OUTPUT} budget=${3:-560}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$here/../../..
+failed=
 mkdir -p "$out"
 export LD_LIBRARY_PATH=$build/lib:${LD_LIBRARY_PATH:-} MOERL_REQUIRE_GPU=1 CUDA_MODULE_LOADING=EAGER
 
@@ -18,11 +20,13 @@ step() {
   shift 2
   if [ "$left" -lt 10 ]; then
     echo "$name: no time left" | tee -a "$out/steps.txt"
+    failed="$failed $name"
     return
   fi
   [ "$limit" -gt $((left - 5)) ] && limit=$((left - 5))
   echo "== $name" >>"$out/log.txt"
   timeout -k 3 "$limit" "$@" >>"$out/log.txt" 2>&1 || code=$?
+  [ "$code" -eq 0 ] || failed="$failed $name"
   echo "$name: exit code $code, $((SECONDS - began)) s of $limit s" | tee -a "$out/steps.txt"
 }
 
@@ -40,4 +44,4 @@ step countdown 150 "$build/moerl" train "$root/experiments/configs/countdown.yam
 step bench 130 "$build/moerl_bench_gpu" --benchmark_out="$out/moerl.json" --benchmark_out_format=json
 step torch 110 python3 "$here/torch_ops.py" "$out/torch.json"
 step report 20 python3 "$here/table.py" "$out" "$out/report.md"
-cat "$out/steps.txt"
+[ -z "$failed" ] || { echo "failed:$failed; see $out/log.txt" >&2; exit 1; }

@@ -20,10 +20,12 @@ constexpr int64_t kMaxResponse = 40;
 /// AdamW saves is the (unclipped) gradient of its last step.
 struct Learner {
   explicit Learner(GrpoConfig config, int num_threads = 1, uint64_t seed = 7,
-                   int64_t total_steps = 100, const ModelConfig& model_config = plain_config())
+                   int64_t total_steps = 100, const ModelConfig& model_config = plain_config(),
+                   int64_t num_shards = 1)
       : ctx(num_threads), model(make_model(ctx, model_config, DType::kF32, seed)) {
     config.optim.beta1 = 0;
-    optimizer = std::make_unique<AdamW>(model->parameters(), config.optim);
+    optimizer = std::make_unique<AdamW>(model->parameters(), config.optim,
+                                        DataParallel(single_process(), num_shards));
     trainer = std::make_unique<GrpoTrainer>(ctx, *model, *optimizer, config, kTemperature,
                                             kMaxResponse, total_steps);
   }
@@ -343,6 +345,30 @@ TEST(GrpoTrainerTest, MicroBatchesDoNotChangeTheGradient) {
         EXPECT_NEAR(metrics.at(name), expected.at(name), 1e-5 * std::abs(expected.at(name)) + 1e-8)
             << name;
       EXPECT_EQ(split.optimizer->num_steps(), 1);
+    }
+  }
+}
+
+TEST(GrpoTrainerTest, ShardsDoNotChangeTheGradientButForRounding) {
+  for (const char* mode : {"token-mean", "seq-mean-token-mean"}) {
+    GrpoConfig config;
+    config.loss_agg_mode = mode;
+    config.aux_loss_alpha = 0.1;
+    config.entropy_coeff = 0.1;
+    config.optim.grad_clip = 0;
+    config.ppo_max_token_len = 30;  // some shards have several micro-batches
+    Learner whole(config);
+    const std::vector<GrpoSample> samples = make_samples(whole.ctx, *whole.model);
+    const Metrics expected = whole.trainer->update(samples);
+    for (int64_t num_shards : {2, 3, 8}) {
+      Learner sharded(config, 1, 7, 100, plain_config(), num_shards);
+      const Metrics metrics = sharded.trainer->update(samples);
+      EXPECT_LT(relative_difference(sharded.last_gradient(), whole.last_gradient()), 1e-5)
+          << mode << ", " << num_shards << " shards";
+      for (const char* name : {"actor/loss", "actor/pg_loss", "moe/balance_loss", "actor/entropy",
+                               "moe/max_vio", "actor/grad_norm"})
+        EXPECT_NEAR(metrics.at(name), expected.at(name), 1e-5 * std::abs(expected.at(name)) + 1e-8)
+            << name;
     }
   }
 }

@@ -23,9 +23,10 @@ SftConfig plain_sft() {
 
 struct Learner {
   explicit Learner(const SftConfig& config, const ModelConfig& model_config = plain_config(),
-                   int64_t total_steps = 50)
+                   int64_t total_steps = 50, int64_t num_shards = 1)
       : ctx(1), model(make_model(ctx, model_config, DType::kF32)) {
-    optimizer = std::make_unique<AdamW>(model->parameters(), config.optim);
+    optimizer = std::make_unique<AdamW>(model->parameters(), config.optim,
+                                        DataParallel(single_process(), num_shards));
     trainer = std::make_unique<SftTrainer>(ctx, *model, *optimizer, config, total_steps);
   }
   /// First moments of the optimizer; with beta1 = 0 the gradient that it was given, clipped.
@@ -157,6 +158,27 @@ TEST_F(SftTrainerTest, MicroBatchesDoNotChangeTheGradient) {
   const std::vector<double> g = whole.first_moments();
   for (size_t i = 0; i < g.size(); ++i) difference[i] -= g[i];
   EXPECT_LT(norm_of(difference), 1e-5 * norm_of(g));
+}
+
+TEST_F(SftTrainerTest, ShardsDoNotChangeTheGradientButForRounding) {
+  SftConfig config = plain_sft();
+  config.optim.beta1 = 0;
+  config.optim.grad_clip = 0;
+  config.aux_loss_alpha = 0.1;
+  config.mtp_loss_weight = 0.3;
+  Learner whole(config, tiny_config());
+  const auto expected = whole.trainer->update(batch_);
+  for (int64_t num_shards : {2, 3}) {
+    Learner sharded(config, tiny_config(), 50, num_shards);
+    const auto metrics = sharded.trainer->update(batch_);
+    for (const char* name : {"train/loss", "train/mtp_loss", "train/balance_loss",
+                             "train/grad_norm", "train/majority_token_frac"})
+      EXPECT_NEAR(metrics.at(name), expected.at(name), 1e-5 * expected.at(name)) << name;
+    std::vector<double> difference = sharded.first_moments();
+    const std::vector<double> g = whole.first_moments();
+    for (size_t i = 0; i < g.size(); ++i) difference[i] -= g[i];
+    EXPECT_LT(norm_of(difference), 1e-5 * norm_of(g)) << num_shards << " shards";
+  }
 }
 
 TEST_F(SftTrainerTest, ExtraLossesAreMeansOverTokensAndSequences) {

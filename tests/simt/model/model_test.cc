@@ -1,11 +1,15 @@
 // Whole models on Device::kCuda: in fp32 the CPU's bits; in bf16 the contract within the backend.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <optional>
 
+#include "common/file.h"
 #include "policy/optim/adamw.h"
+#include "policy/top_log_probs.h"
 #include "tests/policy/tiny_model.h"
 #include "tests/simt/orders.h"
 
@@ -120,6 +124,31 @@ TEST_P(ModelOnDeviceTest, Fp32HasTheBitsOfTheCpuForthAndBack) {
     EXPECT_TRUE(same_bits(on_device->parameters()[i]->value.to(Device::kCpu),
                           on_cpu->parameters()[i]->value))
         << on_cpu->parameters()[i]->name;
+}
+
+TEST_P(ModelOnDeviceTest, TheLikeliestTokensAreThoseOfTheCpu) {
+  const auto on_cpu = make_model(cpu_, config(), DType::kF32);
+  const Tensor logits = forward(cpu_, *on_cpu)[1];
+  EXPECT_TRUE(top_log_probs(*device_, logits.to(Device::kCuda), config().vocab_size, 0.9f, 5) ==
+              top_log_probs(cpu_, logits, config().vocab_size, 0.9f, 5));
+}
+
+TEST_P(ModelOnDeviceTest, TheOptimizersStateIsWrittenAndReadBack) {
+  const auto model = make_model(*device_, config(), DType::kF32);
+  AdamW optimizer(model->parameters(), OptimConfig{});
+  loss_and_gradients(*device_, *model, sequences_, options());
+  optimizer.step(*device_, 0.01);
+  const std::filesystem::path folder = ::testing::TempDir();
+  const std::filesystem::path first = folder / concat("moerl_on_device_", ::getpid(), "_a"),
+                              second = folder / concat("moerl_on_device_", ::getpid(), "_b");
+  optimizer.save(first);
+  AdamW other(model->parameters(), OptimConfig{});
+  other.load(first);
+  other.save(second);
+  EXPECT_TRUE(read_file(first) == read_file(second));
+  EXPECT_EQ(other.num_steps(), 1);
+  std::filesystem::remove(first);
+  std::filesystem::remove(second);
 }
 
 TEST_P(ModelOnDeviceTest, Bf16SamplesAsItTrains) {
