@@ -8,6 +8,7 @@
 #include "kernels/norm/elementwise.h"
 #include "kernels/quant/fp8_block.h"
 #include "policy/checkpoint_reader.h"
+#include "policy/families/family.h"
 #include "policy/safetensors_writer.h"
 #include "policy/weights_io.h"
 
@@ -223,7 +224,7 @@ bool is_fp8_weight(const std::string& name, size_t rank) {
 
 std::string exported_config(const std::string& source, ExportDtype dtype,
                             const std::vector<std::string>& kept_modules) {
-  Json config = Json::parse(source);
+  Json config = Json::parse(with_left_out_keys(source));
   // "dtype" is the newer spelling of the same.
   const char* key = config.contains("dtype") ? "dtype" : "torch_dtype";
   config[key] = dtype == ExportDtype::kF32 ? "float32" : "bfloat16";

@@ -20,8 +20,9 @@ enum class ExportDtype {
 /// @throws std::invalid_argument unless the name is f32, bf16 or fp8.
 ExportDtype parse_export_dtype(const std::string& name);
 
-/// config.json of an exported checkpoint: the source's text with the type of its numbers, and
-/// without the names of Python files, which are not exported.
+/// config.json of an exported checkpoint: the source's text with the type of its numbers, with the
+/// keys that readers must not guess (with_left_out_keys), and without the names of Python files,
+/// which are not exported.
 /// @param source  text of a config.json that ModelConfig::from_json accepts.
 /// @param kept_modules  modules with a matrix that FP8 leaves as BF16: modules_to_not_convert,
 /// without

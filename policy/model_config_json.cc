@@ -22,10 +22,13 @@ void drop_nulls(Json& config) {
 }
 
 /// What transformers takes for keys that a DeepSeek-V3 config.json leaves out: those with which a
-/// model would load and compute something else.
+/// model would load and compute something else, here or in another program.
 void fill_in_left_out(Json& config) {
   const Json type = config.value("model_type", Json());
   if (type != "deepseek_v3" && type != "kimi_k2") return;
+  // transformers itself leaves these two out; vLLM then takes softmax and no bias.
+  if (config.value("scoring_func", Json()).is_null()) config["scoring_func"] = "sigmoid";
+  if (config.value("topk_method", Json()).is_null()) config["topk_method"] = "noaux_tc";
   if (!config.contains("n_group")) config["n_group"] = 8;
   if (!config.contains("topk_group")) config["topk_group"] = 4;
   if (!config.contains("routed_scaling_factor")) config["routed_scaling_factor"] = 2.5;
@@ -131,6 +134,12 @@ ModelConfig ModelConfig::from_json(const std::string& name, const std::string& t
   ConfigSource(name, parsed.dump()).read(config);
   if (config.vocab_size == 0) throw ConfigError(concat(name, ":\n  vocab_size is missing"));
   return config;
+}
+
+std::string with_left_out_keys(const std::string& config_json) {
+  Json config = Json::parse(config_json);
+  fill_in_left_out(config);
+  return config.dump(2) + "\n";
 }
 
 std::string ModelConfig::to_json(DType dtype) const {

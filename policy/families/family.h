@@ -23,6 +23,11 @@ const ModelFamily& model_family(const std::string& model_type);
 /// The model_type of each.
 std::vector<std::string> model_family_names();
 
+/// A config.json with the keys spelled out that other programs, where they are left out, take for
+/// something else than ModelConfig::from_json does.
+/// @param config_json  a text that from_json accepts.
+std::string with_left_out_keys(const std::string& config_json);
+
 // One for each file of this folder.
 ModelFamily deepseek_v2_family();
 ModelFamily deepseek_v3_family();

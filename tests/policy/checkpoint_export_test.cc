@@ -153,12 +153,12 @@ TEST_F(CheckpointExportTest, Fp8ValuesLieWithinHalfAStep) {
 }
 
 TEST_F(CheckpointExportTest, ConfigSaysHowTheNumbersAreStored) {
-  const std::string source = R"({"model_type": "deepseek_v3", "torch_dtype": "bfloat16",
+  const std::string source = R"({"model_type": "llama", "torch_dtype": "bfloat16",
       "auto_map": {"AutoModel": "modeling.py"}, "quantization_config": {"quant_method": "fp8"},
       "kept": [1]})";
   const Json bf16 = Json::parse(exported_config(source, ExportDtype::kBF16));
-  EXPECT_EQ(bf16, Json::parse(
-                      R"({"model_type": "deepseek_v3", "torch_dtype": "bfloat16", "kept": [1]})"));
+  EXPECT_EQ(bf16,
+            Json::parse(R"({"model_type": "llama", "torch_dtype": "bfloat16", "kept": [1]})"));
   EXPECT_EQ(Json::parse(exported_config(source, ExportDtype::kF32)).at("torch_dtype"), "float32");
   const Json fp8 = Json::parse(exported_config(R"({"dtype": "float32"})", ExportDtype::kFp8));
   EXPECT_EQ(fp8, Json::parse(R"({"dtype": "bfloat16", "quantization_config":
@@ -172,6 +172,16 @@ TEST_F(CheckpointExportTest, ConfigSaysHowTheNumbersAreStored) {
   EXPECT_EQ(written.at("quantization_config").at("modules_to_not_convert"),
             Json({"lm_head", "model.layers.1.mlp.gate", "model.layers.2.eh_proj",
                   "model.layers.2.mlp.gate", "model.layers.2.shared_head.head"}));
+}
+
+TEST_F(CheckpointExportTest, ConfigSpellsOutTheRouter) {
+  // As transformers writes it: vLLM would make a softmax router without a bias of it.
+  const Json made = Json::parse(exported_config(
+      R"({"model_type": "deepseek_v3", "dtype": "float32", "topk_method": null, "n_group": 1})",
+      ExportDtype::kF32));
+  EXPECT_EQ(made, Json::parse(R"({"model_type": "deepseek_v3", "dtype": "float32",
+      "topk_method": "noaux_tc", "scoring_func": "sigmoid", "n_group": 1, "topk_group": 4,
+      "routed_scaling_factor": 2.5})"));
 }
 
 TEST_F(CheckpointExportTest, TokenizerFilesComeAlongOrAreMade) {
