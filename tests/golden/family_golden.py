@@ -305,4 +305,5 @@ def main():
         write_case(out / name, family, settings)
 
 
-main()
+if __name__ == "__main__":
+    main()
