@@ -1,20 +1,20 @@
 #include "common/json.h"
 
-#include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
 
 #include "common/check.h"
 
+template class nlohmann::basic_json<>;
+template class nlohmann::basic_json<nlohmann::ordered_map>;
+
 namespace moerl {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr size_t kMaxDepth = 64;
 
 /// Listens to the parser and builds nothing.
-class Inspector : public nlohmann::json_sax<Json> {
+class Inspector : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit Inspector(const std::string& name) : name_(name) {}
 
@@ -56,9 +56,22 @@ class Inspector : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
+template <typename Json>
+Json parse_json(std::string_view text) {
+  return Json::parse(text);
+}
+template <typename Json>
+Json try_parse_json(std::string_view text) {
+  return Json::parse(text, nullptr, false);
+}
+template nlohmann::json parse_json(std::string_view);
+template nlohmann::json try_parse_json(std::string_view);
+template nlohmann::ordered_json parse_json(std::string_view);
+template nlohmann::ordered_json try_parse_json(std::string_view);
+
 void check_json(const std::string& name, std::string_view text) {
   Inspector inspector(name);
-  Json::sax_parse(text.begin(), text.end(), &inspector);
+  nlohmann::json::sax_parse(text.begin(), text.end(), &inspector);
 }
 
 }  // namespace moerl

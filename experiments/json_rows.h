@@ -1,9 +1,10 @@
 #pragma once
 #include <functional>
 #include <iosfwd>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
+
+#include "common/json.h"
 
 namespace moerl {
 

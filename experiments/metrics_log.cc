@@ -2,11 +2,11 @@
 
 #include <chrono>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 
 namespace moerl {
 namespace {
@@ -27,7 +27,7 @@ std::string to_line(const StepMetrics& metrics) {
 
 StepMetrics from_line(const std::string& text, const std::filesystem::path& path, int64_t number) {
   StepMetrics metrics;
-  const nlohmann::json line = nlohmann::json::parse(text, nullptr, false);
+  const nlohmann::json line = try_parse_json(text);
   if (!line.is_object() || !line.contains("training/global_step") ||
       !line["training/global_step"].is_number_integer() ||
       (line.contains("stage") && !line["stage"].is_string()))

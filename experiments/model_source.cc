@@ -1,10 +1,10 @@
 #include "experiments/model_source.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 
 namespace moerl {
 namespace {
@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 nlohmann::json companion(const fs::path& directory, const char* name) {
   const fs::path path = directory / name;
   if (directory.empty() || !fs::exists(path)) return nlohmann::json::object();
-  nlohmann::json json = nlohmann::json::parse(read_file(path), nullptr, false);
+  nlohmann::json json = try_parse_json(read_file(path));
   if (!json.is_object()) throw IoError(concat(path.string(), ": expected a JSON object"));
   return json;
 }

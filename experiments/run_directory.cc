@@ -7,10 +7,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/weights_io.h"
 
 namespace moerl {
@@ -159,7 +159,7 @@ void RunDirectory::save_checkpoint(ExecContext& ctx, const RunState& state,
 
 RunState RunDirectory::read_state(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "state.json";
-  const nlohmann::json json = nlohmann::json::parse(read_file(path), nullptr, false);
+  const nlohmann::json json = try_parse_json(read_file(path));
   RunState state;
   for (auto [name, field] : {std::pair{"global_step", &state.global_step},
                              {"stage", &state.stage},

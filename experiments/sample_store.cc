@@ -4,9 +4,9 @@
 
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
+#include "common/json.h"
 
 namespace moerl {
 namespace {
@@ -145,7 +145,7 @@ std::vector<SampleRecord> SampleStore::read(const std::string& stage, const std:
     r.reward = column_double(s, 12);
     r.status = column_text(s, 13);
     r.extracted = column_text(s, 14);
-    const nlohmann::json parts = nlohmann::json::parse(column_text(s, 15), nullptr, false);
+    const nlohmann::json parts = try_parse_json(column_text(s, 15));
     if (parts.is_object()) r.parts = parts.get<std::map<std::string, double>>();
     r.advantage = column_double(s, 16);
     r.in_loss = sqlite3_column_int(s, 17) != 0;

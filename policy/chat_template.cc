@@ -1,10 +1,10 @@
 #include "policy/chat_template.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/chat_template/chat_style.h"
 #include "policy/chat_template/render_chat.h"
 
@@ -30,7 +30,7 @@ std::string known_names() {
 Json parse_config(std::string_view text, const std::string& source) {
   Json config;
   try {
-    config = Json::parse(text.begin(), text.end());
+    config = parse_json(text);
   } catch (const Json::exception& error) {
     throw IoError(concat(source, ": not JSON: ", error.what()));
   }

@@ -1,10 +1,10 @@
 #include "policy/checkpoint_export.h"
 
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "kernels/norm/elementwise.h"
 #include "kernels/quant/fp8_block.h"
 #include "policy/checkpoint_reader.h"
@@ -174,7 +174,7 @@ std::string token_text(const Json& tokenizer, int64_t id) {
 
 /// What transformers needs to load a tokenizer.json.
 std::string made_tokenizer_config(const std::string& tokenizer_json, const ModelConfig& config) {
-  const Json tokenizer = Json::parse(tokenizer_json);
+  const Json tokenizer = parse_json<Json>(tokenizer_json);
   Json made = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                {"clean_up_tokenization_spaces", false},
                {"model_max_length", config.max_position_embeddings}};
@@ -185,7 +185,7 @@ std::string made_tokenizer_config(const std::string& tokenizer_json, const Model
 }
 
 std::string made_generation_config(const std::string& config_text) {
-  const Json config = Json::parse(config_text);
+  const Json config = parse_json<Json>(config_text);
   Json made = {{"_from_model_config", true}};
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
     if (config.contains(key) && !config[key].is_null()) made[key] = config[key];
@@ -224,7 +224,7 @@ bool is_fp8_weight(const std::string& name, size_t rank) {
 
 std::string exported_config(const std::string& source, ExportDtype dtype,
                             const std::vector<std::string>& kept_modules) {
-  Json config = Json::parse(with_left_out_keys(source));
+  Json config = parse_json<Json>(with_left_out_keys(source));
   // "dtype" is the newer spelling of the same.
   const char* key = config.contains("dtype") ? "dtype" : "torch_dtype";
   config[key] = dtype == ExportDtype::kF32 ? "float32" : "bfloat16";

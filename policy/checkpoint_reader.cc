@@ -1,7 +1,6 @@
 #include "policy/checkpoint_reader.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/json.h"
@@ -46,7 +45,7 @@ class Problems {
 std::map<std::string, std::string> parse_weight_map(const std::string& name,
                                                     std::string_view text) {
   check_json(name, text);
-  const Json root = Json::parse(text);
+  const Json root = parse_json(text);
   const Json map = root.is_object() ? root.value("weight_map", Json()) : Json();
   if (!map.is_object())
     throw IoError(concat(name, ": weight_map is ", map.type_name(),

@@ -1,6 +1,5 @@
 // config.json: its spellings to and from ModelConfig.
 #include <iterator>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/error.h"
@@ -119,7 +118,7 @@ ModelConfig ModelConfig::from_json(const std::string& name, const std::string& t
   } catch (const IoError& error) {
     throw ConfigError(error.what());
   }
-  Json parsed = Json::parse(text);
+  Json parsed = parse_json<Json>(text);
   if (!parsed.is_object()) throw ConfigError(concat(name, ": expected a JSON object"));
   fill_in_left_out(parsed);
   drop_nulls(parsed);

@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "common/check.h"
@@ -42,7 +41,7 @@ std::string shown(const Json& value) {
 
 Json parse_header(std::string_view text, const std::string& file) {
   check_json(file + ": header", text);
-  Json header = Json::parse(text.begin(), text.end());
+  Json header = parse_json(text);
   if (!header.is_object())
     throw IoError(concat(file, ": the header is ", shown(header), ", expected an object"));
   return header;

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "policy/tokenizer/utf8.h"
 
 namespace moerl::policy {

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "policy/tokenizer.h"
 #include "policy/tokenizer/byte_alphabet.h"
 #include "policy/tokenizer/pre_tokenizer.h"

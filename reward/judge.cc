@@ -5,10 +5,10 @@
 #include <fstream>
 #include <future>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "reward/scorer.h"
 #include "reward/utf8.h"
 #include "reward/verifiers/answer_text.h"

@@ -15,7 +15,7 @@
 namespace moerl::cli {
 namespace {
 
-struct Options {
+struct SampleOptions {
   std::string model, prompt, file, system, chat_template, thinking, dtype, device = "cpu";
   bool raw = false;
   int64_t n = 1, threads = 0;
@@ -33,7 +33,7 @@ void catch_interrupt() {
   ::sigaction(SIGINT, &action, nullptr);
 }
 
-policy::ChatTemplate template_of(const Options& options, const ModelPlace& place) {
+policy::ChatTemplate template_of(const SampleOptions& options, const ModelPlace& place) {
   check(!options.raw || (options.chat_template.empty() && options.system.empty()),
         "--raw takes the prompt as it is; it goes with neither --chat-template nor --system");
   if (options.raw) return policy::ChatTemplate::named("none");
@@ -47,7 +47,7 @@ policy::ChatTemplate template_of(const Options& options, const ModelPlace& place
 
 /// Everything that the three modes share.
 struct Session {
-  explicit Session(const Options& o)
+  explicit Session(const SampleOptions& o)
       : options(o),
         ctx(make_context(o.threads, o.device)),
         model(open_model(ctx, o.model, {.dtype = o.dtype})),
@@ -73,7 +73,7 @@ struct Session {
     return result;
   }
 
-  const Options& options;
+  const SampleOptions& options;
   ExecContext ctx;
   OpenedModel model;
   policy::ChatTemplate chat;
@@ -81,7 +81,7 @@ struct Session {
 };
 
 void run_prompt(Session& session) {
-  const Options& o = session.options;
+  const SampleOptions& o = session.options;
   const std::vector<int32_t> prompt =
       encode_chat(session.model.need_tokenizer(), session.chat, o.system, {{"user", o.prompt}});
   if (o.n == 1) {
@@ -103,7 +103,7 @@ void run_prompt(Session& session) {
 }
 
 void run_file(Session& session) {
-  const Options& o = session.options;
+  const SampleOptions& o = session.options;
   std::ifstream file;
   if (o.file != "-") {
     file.open(o.file);
@@ -162,7 +162,7 @@ void run_chat(Session& session) {
   }
 }
 
-void add_sampling_options(CLI::App& command, Options& o) {
+void add_sampling_options(CLI::App& command, SampleOptions& o) {
   command.add_option("-n", o.n, "completions of each prompt [1]")->check(CLI::PositiveNumber);
   command.add_option("--temperature", o.sampling.temperature, "0 takes the likeliest token [1]")
       ->check(CLI::NonNegativeNumber);
@@ -182,8 +182,8 @@ void add_sampling_options(CLI::App& command, Options& o) {
 }  // namespace
 
 void add_sample(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  Options& o = *options;
+  auto options = std::make_shared<SampleOptions>();
+  SampleOptions& o = *options;
   CLI::App* command =
       app.add_subcommand("sample", "Generate: one prompt, a file of prompts, or a chat");
   command->add_option("MODEL", o.model, "Hugging Face directory, run directory or checkpoint")

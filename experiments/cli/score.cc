@@ -11,13 +11,13 @@
 namespace moerl::cli {
 namespace {
 
-struct Options {
+struct ScoreOptions {
   std::string model, file, output, dtype, device = "cpu";
   int64_t threads = 0;
   ScoringOptions scoring;
 };
 
-ScoringSummary score_into(const Options& options, std::ostream& out) {
+ScoringSummary score_into(const ScoreOptions& options, std::ostream& out) {
   std::ifstream file;
   if (options.file != "-") {
     file.open(options.file);
@@ -32,7 +32,7 @@ ScoringSummary score_into(const Options& options, std::ostream& out) {
 }
 
 /// Writes aside; the file appears when it is whole.
-ScoringSummary score_to_file(const Options& options) {
+ScoringSummary score_to_file(const ScoreOptions& options) {
   const std::filesystem::path target = options.output, aside = options.output + ".tmp";
   std::ofstream out(aside);
   if (!out) throw IoError(concat(aside.string(), ": cannot be written"));
@@ -52,7 +52,7 @@ ScoringSummary score_to_file(const Options& options) {
 }  // namespace
 
 void add_score(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ScoreOptions>();
   ScoringOptions& scoring = options->scoring;
   CLI::App* command =
       app.add_subcommand("score", "Print the log-probability of every token of given rows");

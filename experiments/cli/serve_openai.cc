@@ -11,7 +11,7 @@
 namespace moerl::cli {
 namespace {
 
-struct Options {
+struct OpenaiOptions {
   std::string model, name, key_file, chat_template, dtype, device = "cpu";
   int64_t threads = 0, max_tokens = 0, max_queue = 1024;
   double kv_cache_gb = 1, max_body_mb = 4, drain_s = 30;
@@ -43,7 +43,7 @@ std::string default_name(const ModelPlace& place) {
   return std::filesystem::canonical(path).filename().string();
 }
 
-policy::ChatTemplate template_of(const Options& options, const ModelPlace& place) {
+policy::ChatTemplate template_served(const OpenaiOptions& options, const ModelPlace& place) {
   try {
     return choose_chat_template(place, options.chat_template);
   } catch (const std::exception& error) {
@@ -51,12 +51,12 @@ policy::ChatTemplate template_of(const Options& options, const ModelPlace& place
   }
 }
 
-void serve(const Options& options) {
+void serve(const OpenaiOptions& options) {
   SignalWaiter signals;
   const std::string key = read_key(options.key_file);
   ExecContext ctx = make_context(options.threads, options.device);
   const OpenedModel model = open_model(ctx, options.model, {.dtype = options.dtype});
-  const policy::ChatTemplate chat = template_of(options, model.place);
+  const policy::ChatTemplate chat = template_served(options, model.place);
   EngineConfig engine;
   engine.kv_cache_bytes = static_cast<int64_t>(options.kv_cache_gb * (1 << 30));
   engine.max_num_seqs = options.max_num_seqs;
@@ -78,7 +78,7 @@ void serve(const Options& options) {
   server.shutdown(options.drain_s);
 }
 
-void add_limits(CLI::App& command, Options& o) {
+void add_limits(CLI::App& command, OpenaiOptions& o) {
   command
       .add_option("--max-tokens", o.max_tokens,
                   "most tokens of one completion [what the model's positions leave]")
@@ -118,8 +118,8 @@ void add_limits(CLI::App& command, Options& o) {
 }  // namespace
 
 void add_serve_openai(CLI::App& serve_command) {
-  auto options = std::make_shared<Options>();
-  Options& o = *options;
+  auto options = std::make_shared<OpenaiOptions>();
+  OpenaiOptions& o = *options;
   CLI::App* command = serve_command.add_subcommand(
       "openai", "Serve a model to OpenAI clients and evaluation harnesses over HTTP");
   command->add_option("MODEL", o.model, "Hugging Face directory, run directory or checkpoint")

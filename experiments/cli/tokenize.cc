@@ -14,7 +14,7 @@
 namespace moerl::cli {
 namespace {
 
-struct Options {
+struct TokenizeOptions {
   std::string tokenizer, file;
   bool plain_specials = false;
 };
@@ -25,7 +25,7 @@ policy::Tokenizer load(const std::string& argument) {
   return policy::Tokenizer::from_file(path);
 }
 
-void tokenize(const Options& options) {
+void tokenize(const TokenizeOptions& options) {
   const policy::Tokenizer tokenizer = load(options.tokenizer);
   std::ifstream file;
   if (options.file != "-") {
@@ -66,7 +66,7 @@ void tokenize(const Options& options) {
 }  // namespace
 
 void add_tokenize(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = app.add_subcommand("tokenize", "Print the token ids of texts");
   command
       ->add_option("MODEL", options->tokenizer,

@@ -2,9 +2,9 @@
 
 #include <cstdio>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "experiments/evaluation/metrics/estimators.h"
 
 namespace moerl::eval {

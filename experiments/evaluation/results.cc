@@ -1,8 +1,7 @@
 #include "experiments/evaluation/results.h"
 
-#include <nlohmann/json.hpp>
-
 #include "common/check.h"
+#include "common/json.h"
 #include "experiments/evaluation/answer_equivalence.h"
 
 namespace moerl::eval {
@@ -102,7 +101,7 @@ std::string to_json(const EvalSettings& settings) { return settings_json(setting
 
 EvalSettings settings_from_json(const std::string& text, const std::string& where) {
   try {
-    const Json json = Json::parse(text);
+    const Json json = parse_json<Json>(text);
     EvalSettings s;
     json.at("model").get_to(s.model);
     json.at("weights_hash").get_to(s.weights_hash);

@@ -1,7 +1,8 @@
 #include "experiments/openai/api_error.h"
 
-#include <nlohmann/json.hpp>
 #include <utility>
+
+#include "common/json.h"
 
 namespace moerl::openai {
 namespace {

@@ -21,7 +21,7 @@ Json parse_object(std::string_view body) {
   Json object;
   try {
     check_json("the body", body);
-    object = Json::parse(body);
+    object = parse_json(body);
   } catch (const std::exception& error) {
     // Without the parser's own name and number of the error.
     std::string text = error.what();

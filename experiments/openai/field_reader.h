@@ -1,10 +1,11 @@
 #pragma once
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "common/json.h"
 
 namespace moerl::openai {
 

@@ -1,9 +1,8 @@
 #include "experiments/tasks/jsonl_rows.h"
 
-#include <nlohmann/json.hpp>
-
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/chat_template.h"
 
 namespace moerl {
@@ -24,7 +23,7 @@ void for_each_row(const std::filesystem::path& path, int64_t limit, int64_t& row
     begin = end + 1;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     const std::string where = concat(path.string(), ":", number);
-    const json row = json::parse(line, nullptr, false);
+    const json row = try_parse_json(line);
     if (!row.is_object()) throw IoError(concat(where, ": expected a JSON object"));
     f(row, where);
     ++rows;

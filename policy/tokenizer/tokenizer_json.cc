@@ -1,11 +1,11 @@
 #include "policy/tokenizer/tokenizer_json.h"
 
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "common/check.h"
+#include "common/json.h"
 
 namespace moerl::policy {
 namespace {
@@ -267,7 +267,7 @@ class Parser {
 TokenizerFile parse_tokenizer_json(std::string_view text, const std::string& name) {
   Json root;
   try {
-    root = Json::parse(text.begin(), text.end());
+    root = parse_json(text);
   } catch (const Json::exception& error) {
     throw IoError(concat(name, ": not JSON: ", error.what()));
   }

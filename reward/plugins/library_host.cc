@@ -7,10 +7,10 @@
 #include <cstring>
 #include <iostream>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/error.h"
+#include "common/json.h"
 #include "reward/plugins/moerl_reward.h"
 #include "reward/verdict.h"
 
@@ -85,7 +85,7 @@ Json to_answer(const moerl_verdict& verdict) {
 }
 
 Json judge(ScoreFunction score, const std::string& line) {
-  const Batch batch(Json::parse(line));
+  const Batch batch(parse_json(line));
   moerl_verdict unset{};
   unset.score = std::numeric_limits<double>::quiet_NaN();
   std::vector<moerl_verdict> verdicts(batch.samples.size(), unset);

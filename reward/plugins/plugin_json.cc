@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "reward/utf8.h"
 #include "reward/verifiers/answer_text.h"
 
@@ -22,7 +22,7 @@ std::string excerpt(std::string_view text) {
 }
 
 Json to_json(const Sample& sample, const Options& options, uint64_t id) {
-  Json extra = Json::parse(sample.extra_info_json, nullptr, false);
+  Json extra = try_parse_json<Json>(sample.extra_info_json);
   Json group = sample.group.empty() ? Json() : Json::array();
   for (const GroupMember& member : sample.group)
     group.push_back({{"num_tokens", member.num_tokens},
@@ -104,7 +104,7 @@ Verdict to_verdict(const std::string& name, const Json& answer, uint64_t id) {
 }
 
 Json parse(const std::string& text) {
-  Json value = Json::parse(text, nullptr, false);
+  Json value = try_parse_json<Json>(text);
   check(!value.is_discarded(), "the answer is '", excerpt(text), "', expected JSON");
   return value;
 }

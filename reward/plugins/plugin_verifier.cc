@@ -4,11 +4,11 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "common/check.h"
 #include "common/error.h"
+#include "common/json.h"
 #include "embedded/python_worker.h"
 #include "reward/plugins/plugin_json.h"
 
@@ -94,7 +94,7 @@ std::unique_ptr<PluginProcess> PluginVerifier::take_process() const {
   if (!config_.speaks_batches) return process;
   const std::string line =
       process->exchange("", 1, Clock::now() + config_.start_timeout, {}).front();
-  const auto hello = nlohmann::json::parse(line, nullptr, false);
+  const auto hello = try_parse_json(line);
   if (hello.is_object() && hello.contains("error") && hello["error"].is_string())
     throw PluginFailure(hello["error"].get<std::string>());
   if (!hello.is_object() || !hello.contains("ready"))

@@ -9,9 +9,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
+#include "common/json.h"
 
 namespace moerl::reward {
 namespace {
@@ -171,8 +171,7 @@ void RunningJob::cancel(JobStop reason) {
 void RunningJob::receive_reply() {
   std::array<char, 8192> buffer;
   const ssize_t size = ::recv(sandbox_.control_.get(), buffer.data(), buffer.size(), 0);
-  const json reply =
-      size > 0 ? json::parse(buffer.data(), buffer.data() + size, nullptr, false) : json();
+  const json reply = size > 0 ? try_parse_json({buffer.data(), static_cast<size_t>(size)}) : json();
   const bool ran_out_of_memory =
       sandbox_.cgroup_ && sandbox_.cgroup_->num_oom_kills() > oom_kills_before_;
   const std::string stop = reply.is_object() ? reply.value("stop", "") : "";

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <csignal>
-#include <nlohmann/json.hpp>
 #include <random>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "reward/utf8.h"
 #include "reward/verifiers/answer_text.h"
 #include "reward/verifiers/code_output.h"
@@ -161,7 +161,7 @@ TestOutcome CodeRun::run_function(const CodeTest& test) const {
   tests.limits.wall = program.limits.wall + kTestsGrace;
   tests.limits.cpu = program.limits.cpu;
   const auto [ran, judged] = run_joined(program, tests);
-  const json record = json::parse(judged.out, nullptr, false);
+  const json record = try_parse_json(judged.out);
   if (judged.stop != JobStop::kEnded || judged.code != 0 || !record.is_object() ||
       record.value("nonce", "") != tests.nonce)
     return failed_job(judged, tests.limits, "the tests");

@@ -1,9 +1,9 @@
 #include "reward/verifiers/code_tests.h"
 
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "reward/verifiers/answer_text.h"
 
 namespace moerl::reward {
@@ -53,7 +53,7 @@ std::string lines_of(const json& value, const char* what) {
 }
 
 json parse_value(const std::string& text, const char* what) {
-  json value = json::parse(text, nullptr, false);
+  json value = try_parse_json(text);
   if (value.is_discarded()) refuse(what, " '", truncate_utf8(text, 80), "' is not JSON");
   return value;
 }
@@ -121,8 +121,7 @@ std::string function_name(const Row& row) {
   for (const char* key : {"fn_name", "func_name"})
     if (const std::string name = row.text(key); !name.empty()) return name;
   const json& metadata = row.find("metadata");
-  const json parsed =
-      metadata.is_string() ? json::parse(metadata.get<std::string>(), nullptr, false) : metadata;
+  const json parsed = metadata.is_string() ? try_parse_json(metadata.get<std::string>()) : metadata;
   return parsed.is_object() && parsed.contains("func_name") && parsed["func_name"].is_string()
              ? parsed["func_name"].get<std::string>()
              : "";
@@ -131,9 +130,9 @@ std::string function_name(const Row& row) {
 }  // namespace
 
 CodeTests parse_code_tests(const std::string& ground_truth, const std::string& extra_info_json) {
-  json extra = json::parse(extra_info_json, nullptr, false);
+  json extra = try_parse_json(extra_info_json);
   if (!extra.is_object()) extra = json::object();
-  json truth = json::parse(ground_truth, nullptr, false);
+  json truth = try_parse_json(ground_truth);
   if (truth.is_array() && !truth.empty())
     truth = {{truth[0].is_object() ? "test_cases" : "test_list", truth}};
   if (!truth.is_object()) {

@@ -1,9 +1,9 @@
 #include "reward/verifiers/countdown.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "reward/verifiers/answer_scoring.h"
 #include "reward/verifiers/answer_text.h"
 #include "reward/verifiers/arithmetic.h"
@@ -47,7 +47,7 @@ mpz_class to_integer(const json& value, std::string_view what) {
 json parse_json(const std::string& text, std::string_view what) {
   check(text.size() <= kMaxGoldBytes, what, " has ", text.size(), " bytes, expected at most ",
         kMaxGoldBytes);
-  json value = json::parse(text, nullptr, false);
+  json value = try_parse_json(text);
   check(!value.is_discarded(), what, " is not JSON");
   return value;
 }

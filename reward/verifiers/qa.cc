@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 
+#include "common/json.h"
 #include "reward/ascii.h"
 #include "reward/option_reader.h"
 #include "reward/verifiers/answer_text.h"
@@ -92,7 +92,7 @@ double token_f1(const std::vector<std::string>& answer, const std::vector<std::s
 std::vector<std::vector<std::string>> parse_golds(const std::string& ground_truth) {
   std::vector<std::string> texts = {ground_truth};
   if (strip(ground_truth).starts_with('[')) {
-    const auto list = nlohmann::json::parse(ground_truth, nullptr, false);
+    const auto list = try_parse_json(ground_truth);
     if (list.is_array() && std::all_of(list.begin(), list.end(), [](const auto& each) {
           return each.is_string() || each.is_number();
         })) {

@@ -3,8 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
+#include "common/json.h"
 #include "policy/weights_io.h"
 #include "testing/paths.h"
 #include "tests/policy/tiny_model.h"
@@ -54,7 +53,7 @@ TEST_F(CheckpointCliTest, AnFp8DirectoryIsCheckedScoredAndExported) {
 
   testing::write_text(directory / "rows.jsonl", "{\"token_ids\": [3, 14, 15, 9, 26, 5, 35, 8]}\n");
   const std::string scores = run({"score", path("fp8"), path("rows.jsonl"), "--dtype", "f32"});
-  const auto row = nlohmann::json::parse(scores);
+  const auto row = parse_json(scores);
   ASSERT_EQ(row.at("log_probs").size(), 8u);
   EXPECT_LT(row.at("log_probs")[7].get<double>(), 0);
   // The masters of the FP8 weights, written out, are the same model.

@@ -149,7 +149,7 @@ TEST(Cli, JudgePrintsTheRowsBackInOrder) {
   std::istringstream lines(from_file.out);
   int number = 0;
   for (std::string line; std::getline(lines, line); ++number) {
-    const nlohmann::json row = nlohmann::json::parse(line);
+    const nlohmann::json row = parse_json(line);
     EXPECT_EQ(row.at("number"), number);
     EXPECT_EQ(row.at("status"), number % 3 == 0 ? "correct" : "incorrect") << line;
     EXPECT_EQ(row.at("extracted"), number % 3 == 0 ? "3 * 5" : "3 + 5");
@@ -228,7 +228,7 @@ TEST(Cli, ARunLeavesAReportAndTensorBoardEvents) {
       run_moerl({"score", model, "-", "-o", directory / "scores.jsonl", "--threads", "1"}, {}, row);
   ASSERT_EQ(to_file.exit_code, 0) << to_file.err;
   EXPECT_EQ(testing::file_bytes(directory / "scores.jsonl"), scores.out);
-  const auto scored = nlohmann::json::parse(scores.out);
+  const auto scored = parse_json(scores.out);
   EXPECT_EQ(scored.at("log_probs").size(), scored.at("token_ids").size());
   expect_error(
       run_moerl({"score", directory / "run", "-", "-o", directory / "bad.jsonl"}, {}, "{}\n"),
@@ -248,7 +248,7 @@ TEST(Cli, ARunLeavesAReportAndTensorBoardEvents) {
   const nlohmann::json prompt_row = {{"prompt", prompt}};
   const std::string answer = sampled({"--prompt", prompt});
   EXPECT_GT(answer.size(), 5u);
-  const auto answered = nlohmann::json::parse(sampled({"--file", "-"}, prompt_row.dump()));
+  const auto answered = parse_json(sampled({"--file", "-"}, prompt_row.dump()));
   EXPECT_EQ(answered.at("response").get<std::string>() + "\n", answer);
   EXPECT_EQ(sampled({}, "Numbers: 3 5. Target: 15.\n"),
             sampled({"--prompt", "Numbers: 3 5. Target: 15."}));
@@ -257,7 +257,7 @@ TEST(Cli, ARunLeavesAReportAndTensorBoardEvents) {
                {"vicuna", "deepseek_r1", "--raw"});
   expect_error(run_moerl({"sample", directory / "run", "--top-p", "2", "-p", "x"}), {"top_p"});
   const std::string tokenized = run_moerl({"tokenize", model, "-"}, {}, row).out;
-  EXPECT_EQ(nlohmann::json::parse(tokenized).at("token_ids"), scored.at("token_ids"));
+  EXPECT_EQ(parse_json(tokenized).at("token_ids"), scored.at("token_ids"));
   expect_error(run_moerl({"score", directory / "none", "-"}),
                {"none does not exist", "run directory"});
   const Outcome next = run_moerl(testing::train_arguments(

@@ -51,7 +51,7 @@ class Eval : public ::testing::Test {
     return file_bytes(*directory_ / (output + "/samples.jsonl"));
   }
   static json results(const std::string& output) {
-    return json::parse(file_bytes(*directory_ / (output + "/results.json")));
+    return parse_json(file_bytes(*directory_ / (output + "/results.json")));
   }
 
   static testing::TempDirectory* directory_;
@@ -153,7 +153,7 @@ TEST_F(Eval, ComparesRescoresAndExports) {
   EXPECT_EQ(compared.exit_code, 0) << compared.err;
   EXPECT_NE(compared.out.find("McNemar"), std::string::npos) << compared.out;
   EXPECT_TRUE(std::filesystem::exists(*directory_ / "compared/report.html"));
-  EXPECT_EQ(json::parse(file_bytes(*directory_ / "compared/comparison.json"))[0].at("num_problems"),
+  EXPECT_EQ(parse_json(file_bytes(*directory_ / "compared/comparison.json"))[0].at("num_problems"),
             8);
 
   const auto rescore = [&](const std::string& output, const Arguments& more) {
@@ -171,7 +171,7 @@ TEST_F(Eval, ComparesRescoresAndExports) {
   // Verdicts of another version of the verifiers: not continued, but judged anew.
   const std::filesystem::path file = *directory_ / "tuned/eval.json";
   const std::string settings = file_bytes(file);
-  json earlier = json::parse(settings);
+  json earlier = parse_json(settings);
   earlier.at("suites").at(0).at("verifier_version") = 0;
   write_file_atomic(file, earlier.dump());
   const Outcome continued = run_moerl(arguments("tuned", {"--n", "4"}));

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
+#include "common/json.h"
 #include "tests/experiments/event_file.h"
 #include "tests/experiments/temporary_directory.h"
 
@@ -44,7 +44,7 @@ TEST_F(MetricsLogTest, EveryLineIsAJsonObjectThatKeepsAllDigits) {
   }
   const std::string text = directory_.read("metrics.jsonl");
   EXPECT_EQ(text.find('\n'), text.size() - 1);
-  const nlohmann::json line = nlohmann::json::parse(text);
+  const nlohmann::json line = parse_json(text);
   EXPECT_EQ(line["training/global_step"], 7);
   EXPECT_EQ(line["stage"], "grpo");
   EXPECT_EQ(line["third"].get<double>(), 1.0 / 3);

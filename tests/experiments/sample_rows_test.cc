@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "common/json.h"
 #include "experiments/thinking_printer.h"
 #include "tests/experiments/temporary_directory.h"
 #include "tests/experiments/tiny_directory.h"
@@ -70,7 +70,7 @@ TEST_F(SampleRowsTest, GivesTheTokensOfARollout) {
   std::istringstream in(text);
   uint64_t number = 0;
   for (std::string line; std::getline(in, line); ++number) {
-    const json row = json::parse(line);
+    const json row = parse_json(line);
     const Completion& c = expected.at({number / 3, static_cast<int64_t>(number % 3)});
     EXPECT_EQ(row.at("sample_index"), number % 3);
     EXPECT_EQ(row.at("token_ids"), c.token_ids);

@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "common/json.h"
 #include "rollout/engine.h"
 #include "tests/experiments/temporary_directory.h"
 #include "tests/experiments/tiny_directory.h"
@@ -31,7 +31,7 @@ class ScoringTest : public ::testing::TestWithParam<std::string> {
   static std::vector<json> lines(const std::string& text) {
     std::vector<json> rows;
     std::istringstream in(text);
-    for (std::string line; std::getline(in, line);) rows.push_back(json::parse(line));
+    for (std::string line; std::getline(in, line);) rows.push_back(parse_json(line));
     return rows;
   }
 

@@ -1,8 +1,8 @@
 // Bodies of the OpenAI-compatible server: each is understood within its documented ranges, or
 // refused with 400 and a body that is JSON.
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 
+#include "common/json.h"
 #include "experiments/openai/api_error.h"
 #include "experiments/openai/request.h"
 
@@ -34,7 +34,7 @@ void try_read(const Read& read) {
     read();
   } catch (const ApiError& error) {
     expect(error.status() == 400);
-    const auto told = nlohmann::json::parse(error.json());
+    const auto told = parse_json(error.json());
     expect(!told.at("error").at("message").get<std::string>().empty());
     expect(told.dump().find("nlohmann") == std::string::npos);
   }

@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "testing/paths.h"
 
 namespace moerl::policy {
@@ -187,8 +187,8 @@ TEST(ChatTemplateTest, RefusesTemplatesThatItMightGetWrong) {
 }
 
 TEST(ChatTemplateTest, RendersAsTransformersDoes) {
-  const Json golden = Json::parse(read_file(std::filesystem::path(MOERL_SOURCE_DIR) /
-                                            "tests/golden/chat_template_golden.json"));
+  const Json golden = parse_json(read_file(std::filesystem::path(MOERL_SOURCE_DIR) /
+                                           "tests/golden/chat_template_golden.json"));
   ASSERT_EQ(golden["templates"].size(), 10u);
   for (const auto& [name, expected] : golden["templates"].items()) {
     const ChatTemplate chat = ChatTemplate::named(name);

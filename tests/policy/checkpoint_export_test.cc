@@ -3,8 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
+#include "common/json.h"
 #include "policy/checkpoint_reader.h"
 #include "policy/weights_io.h"
 #include "tests/policy/checkpoint_files.h"
@@ -156,19 +155,18 @@ TEST_F(CheckpointExportTest, ConfigSaysHowTheNumbersAreStored) {
   const std::string source = R"({"model_type": "llama", "torch_dtype": "bfloat16",
       "auto_map": {"AutoModel": "modeling.py"}, "quantization_config": {"quant_method": "fp8"},
       "kept": [1]})";
-  const Json bf16 = Json::parse(exported_config(source, ExportDtype::kBF16));
-  EXPECT_EQ(bf16,
-            Json::parse(R"({"model_type": "llama", "torch_dtype": "bfloat16", "kept": [1]})"));
-  EXPECT_EQ(Json::parse(exported_config(source, ExportDtype::kF32)).at("torch_dtype"), "float32");
-  const Json fp8 = Json::parse(exported_config(R"({"dtype": "float32"})", ExportDtype::kFp8));
-  EXPECT_EQ(fp8, Json::parse(R"({"dtype": "bfloat16", "quantization_config":
+  const Json bf16 = parse_json(exported_config(source, ExportDtype::kBF16));
+  EXPECT_EQ(bf16, parse_json(R"({"model_type": "llama", "torch_dtype": "bfloat16", "kept": [1]})"));
+  EXPECT_EQ(parse_json(exported_config(source, ExportDtype::kF32)).at("torch_dtype"), "float32");
+  const Json fp8 = parse_json(exported_config(R"({"dtype": "float32"})", ExportDtype::kFp8));
+  EXPECT_EQ(fp8, parse_json(R"({"dtype": "bfloat16", "quantization_config":
       {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
        "weight_block_size": [128, 128]}})"));
-  const Json kept = Json::parse(exported_config("{}", ExportDtype::kFp8, {"lm_head"}));
+  const Json kept = parse_json(exported_config("{}", ExportDtype::kFp8, {"lm_head"}));
   EXPECT_EQ(kept.at("quantization_config").at("modules_to_not_convert"), Json({"lm_head"}));
 
   exported(write_model("f32", DType::kF32), "fp8", ExportDtype::kFp8);
-  const Json written = Json::parse(read_file(root / "fp8/config.json"));
+  const Json written = parse_json(read_file(root / "fp8/config.json"));
   EXPECT_EQ(written.at("quantization_config").at("modules_to_not_convert"),
             Json({"lm_head", "model.layers.1.mlp.gate", "model.layers.2.eh_proj",
                   "model.layers.2.mlp.gate", "model.layers.2.shared_head.head"}));
@@ -176,10 +174,10 @@ TEST_F(CheckpointExportTest, ConfigSaysHowTheNumbersAreStored) {
 
 TEST_F(CheckpointExportTest, ConfigSpellsOutTheRouter) {
   // As transformers writes it: vLLM would make a softmax router without a bias of it.
-  const Json made = Json::parse(exported_config(
+  const Json made = parse_json(exported_config(
       R"({"model_type": "deepseek_v3", "dtype": "float32", "topk_method": null, "n_group": 1})",
       ExportDtype::kF32));
-  EXPECT_EQ(made, Json::parse(R"({"model_type": "deepseek_v3", "dtype": "float32",
+  EXPECT_EQ(made, parse_json(R"({"model_type": "deepseek_v3", "dtype": "float32",
       "topk_method": "noaux_tc", "scoring_func": "sigmoid", "n_group": 1, "topk_group": 4,
       "routed_scaling_factor": 2.5})"));
 }
@@ -189,11 +187,11 @@ TEST_F(CheckpointExportTest, TokenizerFilesComeAlongOrAreMade) {
   write_file_atomic(f32 / "tokenizer.json", R"({"model": {"vocab": {"a": 1}},
       "added_tokens": [{"id": 0, "content": "<s>"}]})");
   exported(f32, "made", ExportDtype::kBF16);
-  const Json made = Json::parse(read_file(root / "made/tokenizer_config.json"));
+  const Json made = parse_json(read_file(root / "made/tokenizer_config.json"));
   EXPECT_EQ(made.at("bos_token"), "<s>");
   EXPECT_EQ(made.at("eos_token"), "a");
   EXPECT_EQ(made.at("model_max_length"), 256);
-  EXPECT_EQ(Json::parse(read_file(root / "made/generation_config.json")).at("eos_token_id"), 1);
+  EXPECT_EQ(parse_json(read_file(root / "made/generation_config.json")).at("eos_token_id"), 1);
 
   fs::create_directories(other);
   write_file_atomic(other / "tokenizer_config.json", "{\"chat_template\": \"x\"}");
@@ -212,8 +210,7 @@ TEST_F(CheckpointExportTest, RefusesToOverwriteAndLeavesNothingBehind) {
   std::string wider = config;
   wider.replace(wider.find("\"vocab_size\": "), 14, "\"vocab_size\": 1");
   write_file_atomic(f32 / "config.json", wider);
-  EXPECT_THAT(error_of(f32, root / "out"),
-              HasSubstr("'lm_head.weight' is [61, "));
+  EXPECT_THAT(error_of(f32, root / "out"), HasSubstr("'lm_head.weight' is [61, "));
   write_file_atomic(f32 / "config.json", config);
   std::string bytes = read_file(f32 / "model.safetensors");
   bytes.pop_back();

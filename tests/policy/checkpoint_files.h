@@ -5,12 +5,12 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/safetensors.h"
 
 namespace moerl::policy {

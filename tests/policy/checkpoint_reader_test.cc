@@ -65,7 +65,7 @@ TEST(CheckpointReaderTest, ReadsShardsAndSingleFilesAlike) {
   const fs::path directory = scratch_directory();
   tensors.writer.write_sharded(directory, 80);
   EXPECT_TRUE(fs::exists(directory / "model-00003-of-00003.safetensors"));
-  EXPECT_EQ(nlohmann::json::parse(read_file(directory / "model.safetensors.index.json"))
+  EXPECT_EQ(parse_json(read_file(directory / "model.safetensors.index.json"))
                 .at("metadata")
                 .at("total_size"),
             206);

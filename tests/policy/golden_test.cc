@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/safetensors.h"
 #include "policy/weights_io.h"
 #include "testing/paths.h"
@@ -109,7 +109,7 @@ class GoldenCase {
   GoldenCase(fs::path directory, const std::string& mla_form)
       : directory_(std::move(directory)),
         config_(read_model_config(directory_)),
-        expected_(nlohmann::json::parse(read_file(directory_ / "expected.json"))),
+        expected_(parse_json(read_file(directory_ / "expected.json"))),
         tokens_(expected_.at("tokens").get<std::vector<std::vector<int32_t>>>()) {
     config_.mla_form = mla_form;
   }

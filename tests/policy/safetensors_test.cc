@@ -7,10 +7,10 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <random>
 
 #include "common/check.h"
+#include "common/json.h"
 #include "policy/safetensors_writer.h"
 #include "testing/paths.h"
 #include "tests/policy/checkpoint_files.h"

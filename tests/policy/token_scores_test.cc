@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/safetensors.h"
 #include "policy/weights_io.h"
 #include "testing/paths.h"
@@ -25,7 +25,7 @@ TEST(TokenScoresTest, AgreesWithTransformers) {
   const fs::path golden = fs::path(MOERL_SOURCE_DIR) / "tests/golden/families/deepseek_v3";
   ExecContext ctx{2};
   const auto model = load_model(ctx, golden, DType::kF32);
-  const auto expected = nlohmann::json::parse(read_file(golden / "expected.json"));
+  const auto expected = parse_json(read_file(golden / "expected.json"));
   const auto sequences = expected.at("tokens").get<Sequences>();
   const policy::SafetensorsFile file(golden / "logits.safetensors");
   const auto vocab = static_cast<size_t>(model->config().vocab_size);

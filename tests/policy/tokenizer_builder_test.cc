@@ -3,11 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
 #include <random>
 
 #include "common/check.h"
 #include "common/error.h"
+#include "common/json.h"
 #include "policy/tokenizer.h"
 
 namespace moerl::policy {

@@ -1,9 +1,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/chat_template.h"
 #include "policy/tokenizer.h"
 #include "testing/paths.h"

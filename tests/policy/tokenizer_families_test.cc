@@ -2,9 +2,8 @@
 // by tests/golden/tokenizer_families.py (which also compares 100,000 lines, outside of the suite).
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/tokenizer.h"
 #include "testing/paths.h"
 
@@ -15,8 +14,8 @@ using Json = nlohmann::json;
 using Ids = std::vector<int32_t>;
 
 const Json& golden() {
-  static const Json json = Json::parse(read_file(std::filesystem::path(MOERL_SOURCE_DIR) /
-                                                 "tests/golden/tokenizer_families_golden.json"));
+  static const Json json = parse_json(read_file(std::filesystem::path(MOERL_SOURCE_DIR) /
+                                                "tests/golden/tokenizer_families_golden.json"));
   return json;
 }
 

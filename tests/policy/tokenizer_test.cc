@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "policy/tokenizer/byte_pair_encoder.h"
 #include "policy/tokenizer/utf8.h"
 #include "testing/paths.h"
@@ -22,7 +22,7 @@ using Ids = std::vector<int32_t>;
 
 const Json& golden() {
   static const Json root =
-      Json::parse(read_file(MOERL_SOURCE_DIR "/tests/golden/tokenizer_golden.json"));
+      parse_json(read_file(MOERL_SOURCE_DIR "/tests/golden/tokenizer_golden.json"));
   return root;
 }
 

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "common/error.h"
+#include "common/json.h"
 
 namespace moerl::reward {
 namespace {
@@ -27,7 +27,7 @@ Judged judge_text(const std::string& input, const JudgeConfig& config) {
   judged.summary = judge(make_verifier_registry(), config, in, "file.jsonl", out);
   judged.text = out.str();
   std::istringstream lines(judged.text);
-  for (std::string line; std::getline(lines, line);) judged.rows.push_back(json::parse(line));
+  for (std::string line; std::getline(lines, line);) judged.rows.push_back(parse_json(line));
   return judged;
 }
 

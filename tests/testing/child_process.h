@@ -1,28 +1,15 @@
 #pragma once
 // Programs that tests start, watch, and kill.
-#include <fcntl.h>
-#include <gtest/gtest.h>
-#include <poll.h>
-#include <spawn.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <sys/types.h>
 
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <mutex>
-#include <sstream>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
-
-extern "C" char** environ;
 
 namespace moerl::testing {
 
@@ -30,29 +17,14 @@ using Arguments = std::vector<std::string>;
 using Environment = std::map<std::string, std::string>;
 
 /// A file's bytes.
-inline std::string file_bytes(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw std::runtime_error("cannot read " + path.string());
-  std::ostringstream bytes;
-  bytes << in.rdbuf();
-  return bytes.str();
-}
-inline void write_text(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
+std::string file_bytes(const std::filesystem::path& path);
+void write_text(const std::filesystem::path& path, const std::string& text);
 
 /// A new, empty directory, removed at the end.
 class TempDirectory {
  public:
-  TempDirectory() {
-    std::string name = ::testing::TempDir() + "moerl-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp: " + name);
-    path_ = name;
-  }
-  ~TempDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
+  TempDirectory();
+  ~TempDirectory();
   TempDirectory(const TempDirectory&) = delete;
   TempDirectory& operator=(const TempDirectory&) = delete;
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
@@ -67,60 +39,17 @@ class ChildProcess {
   /// @param environment  set in addition to this process's own.
   /// @param input  standard input.
   ChildProcess(const std::filesystem::path& program, const Arguments& arguments,
-               const Environment& environment = {}, const std::string& input = {}) {
-    int in[2], out[2], err[2];
-    for (int* ends : {in, out, err})
-      if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe2 failed");
-    posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_adddup2(&actions, in[0], 0);
-    ::posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    ::posix_spawn_file_actions_adddup2(&actions, err[1], 2);
-    Arguments words = {program.string()}, settings = merged(environment);
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    const int error = ::posix_spawn(&pid_, program.c_str(), &actions, nullptr,
-                                    pointers(words).data(), pointers(settings).data());
-    ::posix_spawn_file_actions_destroy(&actions);
-    for (int end : {in[0], out[1], err[1]}) ::close(end);
-    if (error != 0) throw std::runtime_error(program.string() + ": " + std::strerror(error));
-    pidfd_ = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
-    threads_.emplace_back([this, end = out[0]] { collect(end, out_); });
-    threads_.emplace_back([this, end = err[0]] { collect(end, err_); });
-    threads_.emplace_back([end = in[1], input] {
-      for (size_t at = 0; at < input.size();) {
-        const ssize_t n = ::write(end, input.data() + at, input.size() - at);
-        if (n <= 0) break;
-        at += static_cast<size_t>(n);
-      }
-      ::close(end);
-    });
-  }
+               const Environment& environment = {}, const std::string& input = {});
   ~ChildProcess() { kill(); }
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;
 
   pid_t pid() const { return pid_; }
-  void send(int signal) {
-    if (!ended_) ::kill(pid_, signal);
-  }
+  void send(int signal);
   /// kill -9, and wait for the end.
-  void kill() {
-    send(SIGKILL);
-    ends_within(std::chrono::seconds(60));
-  }
+  void kill();
   /// Waits for the end; false: it still runs.
-  bool ends_within(std::chrono::milliseconds timeout) {
-    if (ended_) return true;
-    pollfd end{pidfd_, POLLIN, 0};
-    if (::poll(&end, 1, static_cast<int>(timeout.count())) <= 0) return false;
-    int status = 0;
-    ::waitpid(pid_, &status, 0);
-    exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-    ended_ = true;
-    for (std::thread& thread : threads_) thread.join();
-    ::close(pidfd_);
-    return true;
-  }
+  bool ends_within(std::chrono::milliseconds timeout);
   /// After the end: what it returned, or minus the signal that ended it.
   int exit_code() const { return exit_code_; }
 
@@ -129,47 +58,11 @@ class ChildProcess {
   /// Blocks until `part` is in what it has written to standard output or error.
   /// @return whether it came in time.
   bool has_written(const std::string& part,
-                   std::chrono::milliseconds timeout = std::chrono::seconds(60)) {
-    std::unique_lock lock(mutex_);
-    const auto is_there = [&] {
-      return out_.find(part) != std::string::npos || err_.find(part) != std::string::npos;
-    };
-    return more_.wait_for(lock, timeout, [&] { return is_there() || num_closed_ == 2; }) &&
-           is_there();
-  }
+                   std::chrono::milliseconds timeout = std::chrono::seconds(60));
 
  private:
-  static Arguments merged(Environment settings) {
-    for (char** entry = environ; *entry != nullptr; ++entry) {
-      const std::string text = *entry;
-      settings.emplace(text.substr(0, text.find('=')), text.substr(text.find('=') + 1));
-    }
-    Arguments all;
-    for (const auto& [name, value] : settings) all.push_back(name + "=" + value);
-    return all;
-  }
-  static std::vector<char*> pointers(Arguments& words) {
-    std::vector<char*> all;
-    for (std::string& word : words) all.push_back(word.data());
-    all.push_back(nullptr);
-    return all;
-  }
-  void collect(int end, std::string& text) {
-    char buffer[4096];
-    for (ssize_t n; (n = ::read(end, buffer, sizeof buffer)) > 0;) {
-      std::lock_guard lock(mutex_);
-      text.append(buffer, static_cast<size_t>(n));
-      more_.notify_all();
-    }
-    ::close(end);
-    std::lock_guard lock(mutex_);
-    ++num_closed_;
-    more_.notify_all();
-  }
-  std::string copy(const std::string& text) const {
-    std::lock_guard lock(mutex_);
-    return text;
-  }
+  void collect(int end, std::string& text);
+  std::string copy(const std::string& text) const;
 
   pid_t pid_ = 0;
   int pidfd_ = -1;
@@ -190,16 +83,8 @@ struct Outcome {
 
 /// Runs a program to its end; one that takes longer than the deadline is killed, and the test
 /// fails.
-inline Outcome run_program(const std::filesystem::path& program, const Arguments& arguments,
-                           const Environment& environment = {}, const std::string& input = {},
-                           std::chrono::milliseconds deadline = std::chrono::seconds(120)) {
-  ChildProcess child(program, arguments, environment, input);
-  if (!child.ends_within(deadline)) {
-    child.kill();
-    ADD_FAILURE() << program << " did not end within " << deadline.count() << " ms; it wrote\n"
-                  << child.err();
-  }
-  return {child.exit_code(), child.out(), child.err()};
-}
+Outcome run_program(const std::filesystem::path& program, const Arguments& arguments,
+                    const Environment& environment = {}, const std::string& input = {},
+                    std::chrono::milliseconds deadline = std::chrono::seconds(120));
 
 }  // namespace moerl::testing

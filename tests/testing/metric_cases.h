@@ -3,18 +3,18 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "common/file.h"
+#include "common/json.h"
 #include "testing/paths.h"
 
 namespace moerl::testing {
 
 /// What scipy and numpy say; tests/golden/statistics_golden.py.
 inline nlohmann::json statistics_golden() {
-  std::ifstream file(std::string(MOERL_SOURCE_DIR) + "/tests/golden/statistics_golden.json");
-  return nlohmann::json::parse(file);
+  return parse_json(read_file(MOERL_SOURCE_DIR "/tests/golden/statistics_golden.json"));
 }
 
 /// Cases from peers' own tests, beside the checkout; not everyone has them.
@@ -26,7 +26,7 @@ inline std::vector<nlohmann::json> metric_cases(const std::string& kind = {}) {
   std::vector<nlohmann::json> cases;
   std::ifstream file(metric_cases_path());
   for (std::string line; std::getline(file, line);) {
-    nlohmann::json parsed = nlohmann::json::parse(line);
+    nlohmann::json parsed = parse_json(line);
     if (kind.empty() || parsed.at("kind") == kind) cases.push_back(std::move(parsed));
   }
   return cases;

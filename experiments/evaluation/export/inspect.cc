@@ -1,7 +1,7 @@
 // EvalLog of inspect_ai, version 2, as read_eval_log reads it.
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "common/json.h"
 #include "experiments/evaluation/export/export.h"
 #include "experiments/evaluation/metrics/text_statistics.h"
 

@@ -1,7 +1,7 @@
 // The results file of lighteval (EvaluationTracker.save_results).
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "common/json.h"
 #include "experiments/evaluation/export/export.h"
 
 namespace moerl::eval {

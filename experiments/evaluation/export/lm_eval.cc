@@ -1,8 +1,8 @@
 // The files of lm-evaluation-harness 0.4 (EvaluationTracker), as its zeno and wandb scripts and its
 // result readers expect them.
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "common/json.h"
 #include "common/sha256.h"
 #include "experiments/evaluation/export/export.h"
 

@@ -8,10 +8,10 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 
 namespace moerl::eval {
 namespace {
@@ -93,9 +93,8 @@ EvalDirectory::EvalDirectory(const fs::path& path, const std::string& config_jso
   }
   try {
     if (fs::exists(path_ / "eval.json") && has_samples(path_)) {
-      const std::string difference =
-          first_difference(json::parse(read_file(path_ / "eval.json"), nullptr, false),
-                           json::parse(config_json), "");
+      const std::string difference = first_difference(
+          try_parse_json(read_file(path_ / "eval.json")), parse_json(config_json), "");
       if (!difference.empty())
         throw ConfigError(concat(path_.string(), " holds another evaluation: ", difference,
                                  "; name another --output"));

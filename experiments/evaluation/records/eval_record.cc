@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
+#include "common/json.h"
 
 namespace moerl::eval {
 namespace {
@@ -16,7 +16,7 @@ std::string dump(const Json& json) {
 }
 
 Json parse(std::string_view line, const std::string& where) {
-  Json json = Json::parse(line, nullptr, false);
+  Json json = try_parse_json<Json>(line);
   if (!json.is_object()) throw IoError(where + ": not a JSON object");
   return json;
 }
@@ -54,7 +54,7 @@ std::string to_json_line(const ProblemRecord& r) {
                {"prompt", r.prompt},
                {"ground_truth", r.ground_truth}};
   json["extra_info"] =
-      r.extra_info_json.empty() ? Json(nullptr) : Json::parse(r.extra_info_json, nullptr, false);
+      r.extra_info_json.empty() ? Json(nullptr) : try_parse_json<Json>(r.extra_info_json);
   return dump(json);
 }
 

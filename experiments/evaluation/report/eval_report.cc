@@ -1,10 +1,10 @@
 #include "experiments/evaluation/report/eval_report.h"
 
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "embedded/report_page.h"
 #include "experiments/evaluation/metrics/text_statistics.h"
 
@@ -75,11 +75,12 @@ void write_eval_report(const std::filesystem::path& path, const std::vector<Repo
   const auto [shown, note] = shown_samples(inputs);
   Json data = {{"note", note},
                {"runs", Json::array()},
-               {"comparison", Json::parse(to_json(comparisons))},
+               {"comparison", parse_json<Json>(to_json(comparisons))},
                {"problems", Json::array()}};
   std::map<std::pair<std::string, std::string>, size_t> index;
   for (size_t run = 0; run < inputs.size(); ++run) {
-    data["runs"].push_back(Json::parse(results_json(inputs[run].settings, inputs[run].summaries)));
+    data["runs"].push_back(
+        parse_json<Json>(results_json(inputs[run].settings, inputs[run].summaries)));
     for (const ProblemRecord& p : inputs[run].files.problems) {
       const auto [found, is_new] = index.emplace(std::pair(p.suite, p.id), index.size());
       if (!is_new) continue;

@@ -80,7 +80,7 @@ class RowsReader {
       at = end + 1;
       const std::string where = concat(name, ":", ++line);
       if (row.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-      json fields = json::parse(row, nullptr, false);
+      json fields = try_parse_json(row);
       if (!fields.is_object()) throw IoError(concat(where, ": expected a JSON object"));
       add(std::move(fields), member, where);
     }

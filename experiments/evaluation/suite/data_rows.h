@@ -1,9 +1,9 @@
 #pragma once
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "common/json.h"
 #include "experiments/evaluation/suite/suite.h"
 
 namespace moerl::eval {

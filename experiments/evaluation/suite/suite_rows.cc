@@ -1,12 +1,12 @@
 #include "experiments/evaluation/suite/suite_rows.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "common/rng.h"
 #include "experiments/evaluation/suite/data_rows.h"
 #include "experiments/evaluation/suite/prompt_presets.h"

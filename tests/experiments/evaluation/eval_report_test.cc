@@ -2,8 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
+#include "common/json.h"
 #include "experiments/evaluation/export/export.h"
 #include "tests/experiments/evaluation/evaluation_records.h"
 #include "tests/experiments/temporary_directory.h"
@@ -46,7 +45,7 @@ size_t count(const std::string& text, const std::string& part) {
 nlohmann::json data_of(const std::string& html) {
   const std::string mark = "id=\"data\">";
   const size_t begin = html.find(mark) + mark.size();
-  return nlohmann::json::parse(html.substr(begin, html.find("</script>", begin) - begin));
+  return parse_json(html.substr(begin, html.find("</script>", begin) - begin));
 }
 
 TEST(EvalReportTest, TextOfAModelCannotBecomeMarkup) {
@@ -88,15 +87,15 @@ TEST(ExportTest, EveryFormatHoldsTheFiguresAndTheSamples) {
   const std::string time = "2026-01-31T12:00:00";
   const auto lm_eval = to_lm_eval(input, time);
   ASSERT_EQ(lm_eval.size(), 2u);
-  const auto results = nlohmann::json::parse(lm_eval[1].second);
+  const auto results = parse_json(lm_eval[1].second);
   EXPECT_EQ(results.at("results").at("moerl_s").at("exact_match,none"), 0.5);
   EXPECT_EQ(count(lm_eval[0].second, "\n"), 2u);  // a line a problem
   EXPECT_EQ(lm_eval[0].first, "samples_moerl_s_2026-01-31T12-00-00.000000.jsonl");
 
-  const auto lighteval = nlohmann::json::parse(to_lighteval(input, time)[0].second);
+  const auto lighteval = parse_json(to_lighteval(input, time)[0].second);
   EXPECT_EQ(lighteval.at("results").at("moerl_s|0").at("pass@1[avg-of-2]"), 0.5);
 
-  const auto log = nlohmann::json::parse(to_inspect(input, time)[0].second);
+  const auto log = parse_json(to_inspect(input, time)[0].second);
   EXPECT_EQ(log.at("samples").size(), 4u);
   EXPECT_EQ(log.at("samples")[1].at("epoch"), 2);
   EXPECT_EQ(log.at("samples")[3].at("scores").at("moerl").at("value"), "I");

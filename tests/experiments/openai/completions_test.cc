@@ -129,7 +129,7 @@ TEST_F(CompletionsTest, AStreamSaysWhatTheWholeAnswerSays) {
   std::vector<std::string> texts(2), reasons(2);
   std::vector<json> values(2, json::array()), offsets(2, json::array());
   for (size_t i = 0; i + 2 < events.size(); ++i) {
-    const json chunk = json::parse(events[i]);
+    const json chunk = parse_json(events[i]);
     const json& choice = chunk["choices"][0];
     EXPECT_TRUE(chunk["usage"].is_null());
     const auto index = choice["index"].get<size_t>();
@@ -138,7 +138,7 @@ TEST_F(CompletionsTest, AStreamSaysWhatTheWholeAnswerSays) {
     for (const json& value : choice["logprobs"]["text_offset"]) offsets[index].push_back(value);
     if (!choice["finish_reason"].is_null()) reasons[index] = choice["finish_reason"];
   }
-  EXPECT_EQ(json::parse(events[events.size() - 2])["usage"], whole["usage"]);
+  EXPECT_EQ(parse_json(events[events.size() - 2])["usage"], whole["usage"]);
   for (size_t c = 0; c < 2; ++c) {
     EXPECT_EQ(texts[c], whole["choices"][c]["text"]);
     EXPECT_EQ(values[c], whole["choices"][c]["logprobs"]["token_logprobs"]);
@@ -190,14 +190,14 @@ TEST_F(CompletionsTest, TwoHundredStreamsAtOnceGetTheirOwnTokens) {
     ASSERT_EQ(answer.events().back(), "[DONE]");
     std::string& text = texts.emplace_back();
     for (const std::string& event : answer.events())
-      if (event != "[DONE]") text += json::parse(event)["choices"][0]["text"];
+      if (event != "[DONE]") text += parse_json(event)["choices"][0]["text"];
   }
   for (size_t i = 50; i < 200; ++i) EXPECT_EQ(texts[i], texts[i % 50]);
   EXPECT_NE(texts[0], texts[1]);
   for (int seed : {0, 49}) {  // alone
     std::string text;
     for (const std::string& event : running.complete(body(seed)).events())
-      if (event != "[DONE]") text += json::parse(event)["choices"][0]["text"];
+      if (event != "[DONE]") text += parse_json(event)["choices"][0]["text"];
     EXPECT_EQ(text, texts[static_cast<size_t>(seed)]);
   }
 }
@@ -216,12 +216,12 @@ TEST_F(CompletionsTest, AChatStreamsRoleDeltasAndEnd) {
     EXPECT_GE(token["top_logprobs"][0]["logprob"], token["logprob"]);
   }
   const std::vector<std::string> events = running.chat(body + R"(, "stream": true})").events();
-  EXPECT_EQ(json::parse(events[0])["choices"][0]["delta"],
+  EXPECT_EQ(parse_json(events[0])["choices"][0]["delta"],
             (json{{"role", "assistant"}, {"content", ""}}));
   std::string text;
   json last;
   for (size_t i = 1; i + 1 < events.size(); ++i) {
-    last = json::parse(events[i]);
+    last = parse_json(events[i]);
     EXPECT_EQ(last["object"], "chat.completion.chunk");
     text += last["choices"][0]["delta"].value("content", "");
   }

@@ -7,17 +7,18 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "common/json.h"
 
 namespace moerl::testing {
 
 struct HttpAnswer {
   int status = 0;
   std::string head, body;  ///< the body without its chunks' frames
-  nlohmann::json json() const { return nlohmann::json::parse(body); }
+  nlohmann::json json() const { return parse_json(body); }
   /// Data of the server-sent events, [DONE] included.
   std::vector<std::string> events() const {
     std::vector<std::string> list;

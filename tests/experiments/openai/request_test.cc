@@ -3,8 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
+#include "common/json.h"
 #include "experiments/openai/answer_text.h"
 #include "experiments/openai/api_error.h"
 #include "experiments/openai/reply.h"
@@ -24,7 +23,7 @@ std::string refusal(const Parse& parse, const std::string& body) {
     parse(body);
   } catch (const ApiError& error) {
     EXPECT_EQ(error.status(), 400);
-    const json param = json::parse(error.json()).at("error").at("param");
+    const json param = parse_json(error.json()).at("error").at("param");
     return (param.is_null() ? "" : param.get<std::string>()) + "|" + error.what();
   }
   ADD_FAILURE() << body << " was accepted";
@@ -224,7 +223,7 @@ TEST(OpenAiReplyTest, PrintsLogProbsThatReadAsTheSameFloats) {
   ReplyWriter writer({.id = "i", .model = "m", .top_log_probs = 1}, tokenizer);
   Choice choice{.index = 0, .text = "AB", .finish_reason = "stop"};
   choice.tokens = {{.token = a}, {.token = b, .log_prob = p, .top = {{a, q}}, .text_offset = 1}};
-  const json reply = json::parse(writer.whole({choice}, {.prompt_tokens = 1}));
+  const json reply = parse_json(writer.whole({choice}, {.prompt_tokens = 1}));
   const json& log_probs = reply["choices"][0]["logprobs"];
   EXPECT_EQ(log_probs["tokens"], (json{"A", "B"}));
   EXPECT_TRUE(log_probs["token_logprobs"][0].is_null() && log_probs["top_logprobs"][0].is_null());

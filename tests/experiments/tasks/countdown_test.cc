@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <regex>
 #include <set>
 #include <sstream>
 
 #include "common/error.h"
+#include "common/json.h"
 #include "policy/tokenizer.h"
 #include "reward/verifier_registry.h"
 
@@ -106,7 +106,7 @@ struct Problem {
   friend auto operator<=>(const Problem&, const Problem&) = default;
 };
 Problem problem_of(const PromptRow& row) {
-  const nlohmann::json truth = nlohmann::json::parse(row.ground_truth);
+  const nlohmann::json truth = parse_json(row.ground_truth);
   return {truth["numbers"].get<std::vector<int64_t>>(), truth["target"].get<int64_t>()};
 }
 Problem problem_of_prompt(const std::string& prompt) {

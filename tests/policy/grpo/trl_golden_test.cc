@@ -4,10 +4,10 @@
 
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "common/check.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "kernels/loss/policy_loss.h"
 #include "policy/grpo/grpo_config.h"
 #include "policy/grpo/loss_weights.h"
@@ -35,8 +35,8 @@ const std::map<std::string, std::string> kLossAggMode = {{"grpo", "seq-mean-toke
 class TrlGoldenTest : public ::testing::Test {
  protected:
   TrlGoldenTest()
-      : golden(json::parse(read_file(std::filesystem::path(MOERL_SOURCE_DIR) /
-                                     "tests/golden/trl_grpo_loss_golden.json"))),
+      : golden(parse_json(read_file(std::filesystem::path(MOERL_SOURCE_DIR) /
+                                    "tests/golden/trl_grpo_loss_golden.json"))),
         log_probs(flat(golden["log_probs"])),
         old_log_probs(flat(golden["old_log_probs"])),
         ref_log_probs(flat(golden["ref_log_probs"])) {}

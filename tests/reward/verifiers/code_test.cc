@@ -2,8 +2,8 @@
 
 #include <fstream>
 #include <future>
-#include <nlohmann/json.hpp>
 
+#include "common/json.h"
 #include "reward/scorer.h"
 #include "reward/verifier_registry.h"
 #include "reward/verifiers/code_block.h"
@@ -66,14 +66,14 @@ TEST(CodeTestsTest, ReadsTheLayoutsOfTheField) {
 
   const CodeTests calls =
       parse_code_tests(R"({"inputs": [[[1, 2], 3]], "outputs": [[4]], "fn_name": "f"})", "");
-  EXPECT_EQ(json::parse(calls.tests.at(0).call_json),
-            json::parse(R"({"function": "f", "args": [[1, 2], 3], "expected": [[4], 4]})"));
+  EXPECT_EQ(parse_json(calls.tests.at(0).call_json),
+            parse_json(R"({"function": "f", "args": [[1, 2], 3], "expected": [[4], 4]})"));
 
   const CodeTests lines =
       parse_code_tests(R"([{"input": "[1, 2]\n3", "output": "[4]", "testtype": "functional"}])",
                        R"({"metadata": "{\"func_name\": \"f\"}"})");
-  EXPECT_EQ(json::parse(lines.tests.at(0).call_json),
-            json::parse(R"({"function": "f", "args": [[1, 2], 3], "expected": [[4]]})"));
+  EXPECT_EQ(parse_json(lines.tests.at(0).call_json),
+            parse_json(R"({"function": "f", "args": [[1, 2], 3], "expected": [[4]]})"));
 
   const CodeTests human =
       parse_code_tests("", R"({"test": "def check(c): pass", "entry_point": "f"})");
@@ -274,7 +274,7 @@ TEST_F(CodeVerifierTest, CanonicalSolutionsOfMbppPass) {
   for (int number = 0; std::getline(in, line); ++number) {
     // Some, and those that need their setup code after the program.
     if (number % 40 != 0 && line.find("Node(") == std::string::npos) continue;
-    const json row = json::parse(line);
+    const json row = parse_json(line);
     const Verdict verdict = python(row["code"], row);
     EXPECT_EQ(verdict.status, kCorrect) << row["task_id"] << verdict.detail;
   }
@@ -286,7 +286,7 @@ TEST_F(CodeVerifierTest, AgreesWithCasesOfOtherProjects) {
   if (!in) GTEST_SKIP() << path << " is not on this machine";
   int num_checked = 0;
   for (std::string line; std::getline(in, line);) {
-    const json row = json::parse(line);
+    const json row = parse_json(line);
     const std::string kind = row["kind"];
     // A note marks a rule of that project: refused modules, another partial score.
     if ((kind != "code_stdio" && !kind.starts_with("code_function_tests")) || row.contains("note"))

@@ -3,8 +3,8 @@
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
+#include "common/json.h"
 #include "reward/extraction/answer_extraction.h"
 #include "reward/math/equivalence.h"
 #include "reward/verifiers/math.h"
@@ -21,7 +21,7 @@ std::vector<json> rows(const fs::path& path) {
   std::ifstream in(path);
   std::vector<json> all;
   for (std::string line; std::getline(in, line);)
-    if (!line.empty()) all.push_back(json::parse(line));
+    if (!line.empty()) all.push_back(parse_json(line));
   return all;
 }
 
@@ -82,7 +82,7 @@ TEST_F(MathRecordedTest, EveryGoldEqualsItself) {
         "agieval/math.jsonl", "agieval/gaokao-mathcloze.jsonl"})
     add(file);
   std::ifstream train(kData / "math/math_train_rllm.json");
-  for (const json& row : json::parse(train))
+  for (const json& row : parse_json(train))
     if (row["answer"].is_string() && row["answer"] != "") golds.push_back(row["answer"]);
   EXPECT_GE(golds.size(), 17'000u);
   for (const std::string& gold : golds) {

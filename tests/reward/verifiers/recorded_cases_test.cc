@@ -2,9 +2,9 @@
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "common/json.h"
 #include "reward/verifier_registry.h"
 #include "reward/verifiers/answer_text.h"
 
@@ -25,7 +25,7 @@ class RecordedCasesTest : public testing::Test {
     std::ifstream in(kPath);
     std::vector<json> rows;
     for (std::string line; std::getline(in, line);)
-      if (json row = json::parse(line); row["kind"] == kind) rows.push_back(std::move(row));
+      if (json row = parse_json(line); row["kind"] == kind) rows.push_back(std::move(row));
     return rows;
   }
   static Verdict judge(const std::string& verifier, const std::string& response,

@@ -2,9 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "common/file.h"
+#include "common/json.h"
 #include "common/sha256.h"
 #include "experiments/evaluation/suite/data_cache.h"
 #include "experiments/evaluation/suite/data_rows.h"
@@ -97,8 +96,8 @@ verifier: gsm8k
   EXPECT_EQ(problems[0].group, "3");
   EXPECT_EQ(problems[0].row.prompt, "Solve 2+2? in \\boxed{}, {1}");
   EXPECT_EQ(problems[0].row.ground_truth, "4");
-  EXPECT_EQ(nlohmann::json::parse(problems[0].row.extra_info_json),
-            nlohmann::json::parse(R"({"tests":[1,{"x":2}],"note":"n=3"})"));
+  EXPECT_EQ(parse_json(problems[0].row.extra_info_json),
+            parse_json(R"({"tests":[1,{"x":2}],"note":"n=3"})"));
   EXPECT_EQ(problems[1].row.prompt, "Solve P\nq in \\boxed{}, {1}");
 }
 
