@@ -57,7 +57,6 @@ ModelPlan plan_model(const ModelConfig& model) {
   plan.kv_bytes_absorbed = kv_bytes(model, "absorbed");
   const int64_t n = model.num_parameters();
   plan.checkpoint_bf16 = plan.forward_image = plan.backward_image = 2 * n;
-  plan.one_matrix = 4 * model.largest_matrix();
   plan.masters = plan.gradients = 4 * n;
   plan.optimizer = 8 * n;
   plan.activations_per_token = activation_bytes_per_token(model, DType::kBF16, false);
@@ -87,7 +86,6 @@ std::string describe_plan(const ModelConfig& model, int64_t machine_bytes) {
   text += line("checkpoint, bf16", gib(plan.checkpoint_bf16));
   text += "memory (working type bf16)\n";
   text += line("weights: image for the forward pass", gib(plan.forward_image));
-  text += line("  while they are loaded: one matrix, fp32", gib(plan.one_matrix));
   text += line("weights: image for the backward pass", gib(plan.backward_image));
   text += line("weights: fp32 masters, for training", gib(plan.masters));
   text += line("gradients", gib(plan.gradients));

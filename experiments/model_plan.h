@@ -17,15 +17,14 @@ struct ModelPlan {
   int64_t kv_bytes_absorbed = 0, kv_bytes_expanded = 0;
   int64_t checkpoint_bf16 = 0;  ///< bytes of the weights on disk; MTP duplicates not counted
   int64_t forward_image = 0;    ///< working weights of the forward pass, bf16
-  int64_t one_matrix = 0;       ///< the largest in fp32, held beside them while they are loaded
   int64_t masters = 0;          ///< fp32
   int64_t backward_image = 0;   ///< working weights of the backward pass
   int64_t gradients = 0, optimizer = 0;  ///< fp32; two moments
   int64_t activations_per_token = 0;     ///< that backward keeps, estimated
   int64_t recomputed_per_token = 0;      ///< the same with recompute: the residual stream
 
-  /// @param cache  bytes; it comes when the weights are there.
-  int64_t sampling(int64_t cache) const { return forward_image + std::max(one_matrix, cache); }
+  /// @param cache  bytes.
+  int64_t sampling(int64_t cache) const { return forward_image + cache; }
   int64_t training() const {
     return masters + forward_image + backward_image + gradients + optimizer;
   }

@@ -95,7 +95,7 @@ OpenedModel open_model(ExecContext& ctx, const fs::path& argument, const OpenOpt
                                                     : "bf16";
   opened.transformer =
       std::make_unique<Transformer>(config, parse_dtype(chosen), options.masters, ctx.device());
-  load_weights(ctx, *opened.transformer, directory, options.weights_hash);
+  load_weights(ctx, *opened.transformer, directory);
   return opened;
 }
 

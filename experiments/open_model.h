@@ -44,7 +44,6 @@ struct OpenOptions {
   std::string dtype;  ///< bf16 or f32; empty: the run's, bf16 outside of a run
   /// kKept for whoever sends the weights to others.
   Masters masters = Masters::kDropped;
-  uint64_t* weights_hash = nullptr;  ///< out: see load_weights
 };
 
 /// Opens a MODEL argument. Weights, working type, form of attention and tokens of a checkpoint are

@@ -225,12 +225,6 @@ void Tensor::attach(const Tensor& lender) {
   storage_->lender = lender.storage_;
 }
 
-void Tensor::detach() {
-  check(has_memory() && storage_->block == 0, "Tensor::detach: ", shape_, " has no lent memory");
-  storage_->base = nullptr;
-  storage_->lender.reset();
-}
-
 void Tensor::throw_without_memory() const {
   throw std::invalid_argument(
       concat("Tensor: ", shape_, " has no memory: its contents were not kept"));

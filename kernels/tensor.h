@@ -111,8 +111,6 @@ class Tensor {
   /// Lends a tensor without memory, and all that share it, the memory of another one. Contents are
   /// whatever was there. REQUIRES: lender.bytes() >= memory_bytes().
   void attach(const Tensor& lender);
-  /// Ends attach().
-  void detach();
   /// Frees the recycled memory that no tensor uses.
   static void release_cache();
 

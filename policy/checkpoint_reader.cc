@@ -159,24 +159,24 @@ std::string CheckpointReader::problem(std::string_view name, const Shape& expect
   return "";
 }
 
+void CheckpointReader::read(std::string_view name, int64_t begin, int64_t end, float* out) const {
+  const TensorView& view = tensor(name);
+  if (view.dtype == SafetensorsDtype::kF8E4M3)
+    return kernels::dequantize_fp8(view.shape, view.data, tensor(concat(name, kScaleSuffix)).data,
+                                   begin, end, out);
+  const kernels::StoredFloat format = *stored_float(view.dtype);
+  kernels::decode_floats(detect_isa(), format,
+                         view.data.data() + begin * kernels::stored_size(format), end - begin, 1,
+                         out);
+}
+
 void CheckpointReader::read(ExecContext& ctx, std::string_view name, Tensor& out) const {
   const std::string wrong = problem(name, out.shape());
   if (!wrong.empty()) throw IoError(wrong);
-  const TensorView& view = tensor(name);
-  if (view.dtype == SafetensorsDtype::kF8E4M3) {
-    const TensorView& scale = tensor(concat(name, kScaleSuffix));
-    std::vector<float> scales(static_cast<size_t>(scale.shape.numel()));
-    convert_to_f32(scale, scales.data());
-    kernels::dequantize_fp8(ctx, view.data, scales, out);
-  } else {
-    const kernels::StoredFloat format = *stored_float(view.dtype);
-    const int64_t size = kernels::stored_size(format);
-    float* values = out.data<float>();
-    kernels::parallel_rows(ctx, out.numel(), kChunk, [&](int64_t begin, int64_t end) {
-      kernels::decode_floats(ctx.isa(), format, view.data.data() + begin * size, end - begin, 1,
-                             values + begin);
-    });
-  }
+  float* values = out.data<float>();
+  kernels::parallel_rows(ctx, out.numel(), kChunk, [&](int64_t begin, int64_t end) {
+    read(name, begin, end, values + begin);
+  });
   release(name);
 }
 

@@ -35,7 +35,10 @@ class CheckpointReader {
   /// Why a tensor cannot be read as fp32 of this shape, naming its file: it is missing, has another
   /// shape or a type without conversion, or its scales are missing or do not fit. Empty: it can.
   std::string problem(std::string_view name, const Shape& expected) const;
-  /// Reads a tensor as fp32, block scales applied, and lets go of the pages of its file.
+  /// Writes elements [begin, end) of a tensor, in row order, as fp32 with block scales applied.
+  /// Runs on the calling thread, which flushes denormals to zero. REQUIRES: problem() finds none.
+  void read(std::string_view name, int64_t begin, int64_t end, float* out) const;
+  /// Reads a whole tensor, and lets go of the pages of its file.
   /// @param out  fp32 of the expected shape, overwritten.
   /// @throws IoError with the text of problem().
   void read(ExecContext& ctx, std::string_view name, Tensor& out) const;

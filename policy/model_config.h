@@ -114,9 +114,6 @@ struct ModelConfig {
   /// Parameters in all, and those that one token meets (embedding row table and head included).
   int64_t num_parameters() const;
   int64_t num_active_parameters() const;
-  /// Elements of the largest weight matrix, as layers stack them: q, k and v are one, gate and up
-  /// too.
-  int64_t largest_matrix() const;
 
   /// Number of layers with experts, without the MTP module's.
   int64_t num_moe_layers() const;

@@ -66,32 +66,4 @@ int64_t ModelConfig::num_parameters() const {
 
 int64_t ModelConfig::num_active_parameters() const { return main_parameters(*this).active; }
 
-int64_t ModelConfig::largest_matrix() const {
-  const int64_t q_out = num_attention_heads * qk_head_dim();
-  int64_t largest = vocab_size * hidden_size;
-  const auto matrix = [&](int64_t rows, int64_t columns) {
-    largest = std::max(largest, rows * columns);
-  };
-  if (attention == AttentionKind::kGrouped) {
-    matrix(q_out + 2 * num_key_value_heads * head_dim, hidden_size);
-    matrix(hidden_size, q_out);
-  } else {
-    matrix(q_lora_rank.value_or(0), hidden_size);
-    matrix(q_out, q_lora_rank.value_or(hidden_size));
-    matrix(kv_lora_rank + qk_rope_head_dim, hidden_size);
-    matrix(num_attention_heads * (qk_nope_head_dim + v_head_dim), kv_lora_rank);
-    matrix(hidden_size, num_attention_heads * v_head_dim);
-  }
-  for (int64_t layer = 0; layer < num_hidden_layers + num_nextn_predict_layers; ++layer) {
-    if (is_moe_layer(layer)) {
-      matrix(n_routed_experts, hidden_size);
-      matrix(2 * std::max<int64_t>(1, n_shared_experts) * moe_intermediate_size, hidden_size);
-    } else {
-      matrix(2 * intermediate_size, hidden_size);
-    }
-  }
-  if (num_nextn_predict_layers > 0) matrix(hidden_size, 2 * hidden_size);
-  return largest;
-}
-
 }  // namespace moerl

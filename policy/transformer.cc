@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "common/rng.h"
+#include "kernels/cpu/parallel_rows.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/layout/rows.h"
 #include "kernels/norm/elementwise.h"
@@ -146,21 +147,28 @@ void Transformer::zero_gradients() {
     if (parameter->grad.defined()) parameter->grad.fill_zero();
 }
 
+void Transformer::Impl::pack_embedding(ExecContext& ctx, const PackOptions& options) {
+  const bool is_tied = !lm_head;
+  if (options.source == nullptr) {
+    embedding = embed_tokens.value;
+    if (is_tied) kernels::pack_weight(ctx, embedding, dtype, options.with_dgrad, tied_head);
+    return;
+  }
+  const Shape& shape = embed_tokens.value.shape();
+  const kernels::ReadRows read = [&](int64_t begin, int64_t end, float* out) {
+    options.source->read(embed_tokens, begin * shape[1], end * shape[1], out);
+  };
+  embedding = ctx.empty(shape, dtype);
+  kernels::cast_rows(ctx, read, embedding);
+  if (is_tied) kernels::pack_weight(ctx, shape, read, dtype, tied_head);
+  options.source->finished(embed_tokens);
+}
+
 void Transformer::Impl::pack(ExecContext& ctx, const PackOptions& options) {
   check(ctx.device() == device, "Transformer: the model lies on ", device_name(device),
         ", the context is for ", device_name(ctx.device()));
   packed = false;
-  {
-    const MasterScope scope(embed_tokens.value, {&embed_tokens, 1}, options);
-    if (!lm_head)
-      kernels::pack_weight(ctx, embed_tokens.value, dtype, options.with_dgrad, tied_head);
-    if (masters == Masters::kKept) {
-      embedding = embed_tokens.value;
-    } else {
-      embedding = ctx.empty(embed_tokens.value.shape(), dtype);
-      kernels::cast(ctx, embed_tokens.value, embedding);
-    }
-  }
+  pack_embedding(ctx, options);
   for (DecoderBlock& block : blocks) block.pack(ctx, options);
   if (mtp) mtp->pack(ctx, options);
   if (lm_head) lm_head->pack(ctx, options);
@@ -173,25 +181,23 @@ void Transformer::pack(ExecContext& ctx, bool with_dgrad) {
   impl_->pack(ctx, {.dtype = impl_->dtype, .with_dgrad = with_dgrad});
 }
 
-void Transformer::load(ExecContext& ctx, const FillMaster& fill) {
+void Transformer::load(ExecContext& ctx, WeightSource& source) {
   Impl& m = *impl_;
   m.packed = false;
-  Tensor scratch;
-  int64_t largest = 0;
+  constexpr int64_t kChunk = 1 << 18;  // numbers that a thread reads at a time
   for (Parameter* parameter : m.parameters) {
-    if (parameter->value.has_memory()) {
-      fill(*parameter);
-    } else {
-      largest = std::max(largest, parameter->value.memory_bytes());
-    }
+    if (!parameter->value.has_memory()) continue;
+    HostCopy value(parameter->value);
+    float* out = value.tensor().data<float>();
+    kernels::parallel_rows(ctx, parameter->value.numel(), kChunk, [&](int64_t begin, int64_t end) {
+      source.read(*parameter, begin, end, out + begin);
+    });
+    value.write_back();
+    source.finished(*parameter);
   }
-  if (largest > 0) scratch = ctx.empty({largest / 4}, DType::kF32);
-  m.pack(ctx,
-         {.dtype = m.dtype, .with_dgrad = m.has_gradients, .fill = &fill, .scratch = &scratch});
-  if (largest > 0) {
-    scratch = Tensor();
-    Tensor::release_cache();
-  }
+  m.pack(ctx, {.dtype = m.dtype,
+               .with_dgrad = m.has_gradients,
+               .source = m.masters == Masters::kKept ? nullptr : &source});
 }
 
 Tensor Transformer::logits(ExecContext& ctx, const Tensor& hidden,

@@ -94,10 +94,9 @@ class Transformer {
   void enable_gradients();
   void zero_gradients();
   /// Sets all weights and makes the working images, with what backward needs where gradients are
-  /// enabled. Without masters, memory is needed for the images and the largest fp32 matrix; if
-  /// `fill` throws, the model cannot be used until it is loaded again.
-  /// @param fill  called once for every parameter, to write its master.
-  void load(ExecContext& ctx, const FillMaster& fill);
+  /// enabled. Without masters, memory is needed for the images and for a few rows of a matrix. If
+  /// `source` throws, the model cannot be used until it is loaded again.
+  void load(ExecContext& ctx, WeightSource& source);
   /// Refreshes the working images after the masters changed.
   /// @param with_dgrad  also what backward needs; a pure sampler leaves it out.
   void pack(ExecContext& ctx, bool with_dgrad = true);

@@ -33,6 +33,7 @@ struct Transformer::Impl {
   /// A cache of one layer with the blocks that the batch names.
   kernels::PagedKv scratch_cache(const RowPlaces& places) const;
   void pack(ExecContext& ctx, const PackOptions& options);
+  void pack_embedding(ExecContext& ctx, const PackOptions& options);
   /// The expert layers: hidden layers first, then the MTP module's.
   std::vector<Moe*> moe_layers();
 

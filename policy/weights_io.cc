@@ -6,7 +6,6 @@
 #include "common/file.h"
 #include "kernels/norm/rms_norm.h"
 #include "policy/checkpoint_reader.h"
-#include "policy/host_copy.h"
 #include "policy/safetensors_writer.h"
 #include "policy/tensor_hash.h"
 
@@ -80,6 +79,18 @@ void check_inventory(const Transformer& model, const CheckpointReader& reader,
     throw IoError(concat(directory.string(), ": the tensors do not fit config.json:", problems));
 }
 
+class CheckpointSource : public WeightSource {
+ public:
+  explicit CheckpointSource(const CheckpointReader& reader) : reader_(reader) {}
+  void read(const Parameter& parameter, int64_t begin, int64_t end, float* out) override {
+    reader_.read(parameter.name, begin, end, out);
+  }
+  void finished(const Parameter& parameter) override { reader_.release(parameter.name); }
+
+ private:
+  const CheckpointReader& reader_;
+};
+
 }  // namespace
 
 ModelConfig read_model_config(const std::filesystem::path& directory) {
@@ -93,19 +104,30 @@ void check_weights(const ModelConfig& config, const std::filesystem::path& direc
   check_inventory(model, reader, directory);
 }
 
-void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory,
-                  uint64_t* hash) {
+void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory) {
   const CheckpointReader reader(directory);
   check_inventory(model, reader, directory);
-  uint64_t combined = 0;
-  model.load(ctx, [&](Parameter& parameter) {
-    HostCopy value(parameter.value);
-    reader.read(ctx, parameter.name, value.tensor());
-    value.write_back();
-    if (hash != nullptr)
-      combined = combine_weights_hash(combined, tensor_hash(parameter.name, value.tensor()));
+  CheckpointSource source(reader);
+  model.load(ctx, source);
+}
+
+uint64_t weights_hash(ExecContext& ctx, const Transformer& model,
+                      const std::filesystem::path& directory) {
+  const CheckpointReader reader(directory);
+  check_inventory(model, reader, directory);
+  const std::vector<const Parameter*> parameters = model.parameters();
+  std::vector<uint64_t> hashes(parameters.size());
+  ctx.pool().parallel_for(static_cast<int64_t>(parameters.size()), [&](int64_t i) {
+    const Parameter& parameter = *parameters[static_cast<size_t>(i)];
+    hashes[static_cast<size_t>(i)] = tensor_hash(parameter.name, parameter.value.shape(),
+                                                 [&](int64_t begin, int64_t end, float* out) {
+                                                   reader.read(parameter.name, begin, end, out);
+                                                 });
+    reader.release(parameter.name);
   });
-  if (hash != nullptr) *hash = combined;
+  uint64_t combined = 0;
+  for (uint64_t hash : hashes) combined = combine_weights_hash(combined, hash);
+  return combined;
 }
 
 std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,

@@ -19,11 +19,9 @@ void check_weights(const ModelConfig& config, const std::filesystem::path& direc
 /// The duplicates of embedding and head that checkpoints hold (those of the MTP module, lm_head
 /// under tied embeddings) are accepted and not read; so is a whole MTP module that the model was
 /// configured without.
-/// @param hash  out: weights_hash() of what was read; null if it is not wanted.
 /// @throws IoError listing every tensor that is missing, unexpected or of another shape; then
 /// nothing was changed.
-void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory,
-                  uint64_t* hash = nullptr);
+void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::path& directory);
 
 /// read_model_config and load_weights in one.
 std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,
@@ -42,5 +40,9 @@ void save_model(ExecContext& ctx, const Transformer& model, const std::filesyste
 /// tensors does not matter. It finds mistakes and damage, not malice.
 /// @throws std::invalid_argument if the model keeps no masters.
 uint64_t weights_hash(const Transformer& model);
+/// That of a model of the same shape once it is loaded from the directory; reads it.
+/// @throws IoError as load_weights does.
+uint64_t weights_hash(ExecContext& ctx, const Transformer& model,
+                      const std::filesystem::path& directory);
 
 }  // namespace moerl

@@ -179,13 +179,11 @@ void sample_missing(const std::vector<PreparedSuite>& suites, const EvalRequest&
 std::vector<Summary> run_evaluation(const EvalRequest& request, const DataCache& cache,
                                     ExecContext& ctx, int scoring_threads, Progress& progress) {
   if (request.suites.empty()) throw ConfigError("--suite names no suite");
-  uint64_t hash = 0;
   // Workers elsewhere are sent the masters.
   const OpenedModel model =
       open_model(ctx, request.model,
                  {.dtype = request.dtype,
-                  .masters = request.workers.empty() ? Masters::kDropped : Masters::kKept,
-                  .weights_hash = &hash});
+                  .masters = request.workers.empty() ? Masters::kDropped : Masters::kKept});
   const Preparer preparer(request, cache, model);
   const std::optional<Recipe>& recipe = preparer.recipe();
   const std::shared_ptr<reward::VerifierRegistry> registry =
@@ -194,7 +192,7 @@ std::vector<Summary> run_evaluation(const EvalRequest& request, const DataCache&
   std::vector<PreparedSuite> suites;
   EvalSettings settings;
   settings.model = std::filesystem::canonical(model.place.directory).string();
-  settings.weights_hash = hash_hex(hash);
+  settings.weights_hash = hash_hex(weights_hash(ctx, *model.transformer, model.place.directory));
   settings.numeric_family = Engine::numeric_family(*model.transformer);
   settings.tokenizer_sha256 = sha256(model.need_tokenizer().json);
   settings.chat_template = preparer.template_name();

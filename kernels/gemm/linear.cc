@@ -7,10 +7,10 @@
 #include "common/check.h"
 #include "kernels/check_tensor.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/parallel_rows.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/gemm/linear_impl.h"
 #include "kernels/gemm/linear_partition.h"
-#include "kernels/norm/elementwise.h"
 
 namespace moerl::kernels {
 namespace {
@@ -339,36 +339,64 @@ void pack_cpu(ExecContext& ctx, const Tensor& master, PackedWeight& packed) {
   });
 }
 
-/// The matrix itself serves both products.
-void pack_cuda(ExecContext& ctx, const Tensor& master, bool with_dgrad, PackedWeight& packed) {
-  reserve(ctx, packed.forward, master.shape(), packed.dtype);
-  cast(ctx, master, packed.forward);
-  packed.dgrad = with_dgrad ? packed.forward : Tensor();
+/// A block of rows at a time, of which each thread reads one.
+void pack_cpu(ExecContext& ctx, int64_t rows, int64_t columns, const ReadRows& read,
+              PackedWeight& packed) {
+  auto* image = static_cast<char*>(packed.forward.raw());
+  const int64_t depth = packed.dtype == DType::kBF16 ? round_up(columns, kBlock) : columns;
+  const int64_t block_bytes = kBlock * depth * dtype_size(packed.dtype);
+  parallel_rows(ctx, rows, kBlock, [&](int64_t begin, int64_t end) {
+    float* values = thread_scratch(kBlock * columns);
+    read(begin, end, values);
+    const PackSource source = {values, DType::kF32, end - begin, columns};
+    dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+      LinearCpu<isa>::pack_rows(source, packed.dtype, 0, image + begin / kBlock * block_bytes);
+    });
+  });
+}
+
+/// Allocates what is not there yet. On kCuda the matrix itself serves both products.
+void prepare(ExecContext& ctx, const Shape& shape, DType dtype, bool with_dgrad,
+             PackedWeight& packed) {
+  check(shape.rank() == 2, "pack_weight: master is ", shape, ", expected rank 2");
+  check(is_working_type(dtype), "pack_weight: dtype is ", dtype_name(dtype),
+        ", expected f32 or bf16");
+  const bool is_matrix = ctx.device() == Device::kCuda;
+  packed.dtype = dtype;
+  packed.out_features = shape[0];
+  packed.in_features = shape[1];
+  reserve(ctx, packed.forward, is_matrix ? shape : image_shape(shape[0], shape[1], dtype), dtype);
+  if (!with_dgrad)
+    packed.dgrad = Tensor();
+  else if (is_matrix)
+    packed.dgrad = packed.forward;
+  else
+    reserve(ctx, packed.dgrad, image_shape(shape[1], shape[0], dtype), dtype);
 }
 
 }  // namespace
 
 void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_dgrad,
                  PackedWeight& packed) {
-  check_rank("pack_weight", "master", master, 2);
+  check(master.defined(), "pack_weight: master is undefined");
   check_dtype("pack_weight", "master", master, DType::kF32);
-  check(is_working_type(dtype), "pack_weight: dtype is ", dtype_name(dtype),
-        ", expected f32 or bf16");
-  const int64_t rows = master.dim(0), columns = master.dim(1);
-  packed.dtype = dtype;
-  packed.out_features = rows;
-  packed.in_features = columns;
+  prepare(ctx, master.shape(), dtype, with_dgrad, packed);
   switch (ctx.device()) {
     case Device::kCpu:
-      reserve(ctx, packed.forward, image_shape(rows, columns, dtype), dtype);
-      if (with_dgrad) {
-        reserve(ctx, packed.dgrad, image_shape(columns, rows, dtype), dtype);
-      } else {
-        packed.dgrad = Tensor();
-      }
       return pack_cpu(ctx, master, packed);
     case Device::kCuda:
-      return pack_cuda(ctx, master, with_dgrad, packed);
+      return cast(ctx, master, packed.forward);
+  }
+}
+
+void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, DType dtype,
+                 PackedWeight& packed) {
+  prepare(ctx, shape, dtype, false, packed);
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return pack_cpu(ctx, shape[0], shape[1], read, packed);
+    case Device::kCuda:
+      return cast_rows(ctx, read, packed.forward);
   }
 }
 

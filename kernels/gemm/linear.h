@@ -2,6 +2,7 @@
 #include <span>
 
 #include "kernels/list.h"
+#include "kernels/norm/elementwise.h"
 
 namespace moerl::kernels {
 
@@ -19,6 +20,10 @@ struct PackedWeight {
 /// Fills `packed` (allocated on first use, reused afterwards) from the fp32 master [N, K].
 /// bf16 values are rounded to nearest even.
 void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_dgrad,
+                 PackedWeight& packed);
+/// The same without the dgrad image, from a master that need not be in memory as a whole.
+/// @param shape  [N, K].  @param read  called once for every row.
+void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, DType dtype,
                  PackedWeight& packed);
 
 /// y[t, n] = sum_k x[t, k] W[n, k].

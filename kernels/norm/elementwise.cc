@@ -45,4 +45,21 @@ void cast(ExecContext& ctx, const Tensor& src, Tensor& dst) {
   }
 }
 
+void cast_rows(ExecContext& ctx, const ReadRows& read, Tensor& dst) {
+  check_rank("cast_rows", "dst", dst, 2);
+  const int64_t rows = dst.dim(0), columns = dst.dim(1);
+  constexpr int64_t kPieceElements = 1 << 20;
+  const int64_t piece_rows = std::max<int64_t>(1, kPieceElements / std::max<int64_t>(1, columns));
+  for (int64_t begin = 0; begin < rows; begin += piece_rows) {
+    const int64_t end = std::min(rows, begin + piece_rows);
+    Tensor piece = Tensor::empty({end - begin, columns}, DType::kF32);
+    float* out = piece.data<float>();
+    parallel_rows(ctx, end - begin, rows_per_turn(columns), [&](int64_t first, int64_t last) {
+      read(begin + first, begin + last, out + first * columns);
+    });
+    Tensor part = dst.rows(begin, end);
+    cast(ctx, piece.to(ctx.device()), part);
+  }
+}
+
 }  // namespace moerl::kernels

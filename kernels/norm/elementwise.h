@@ -1,4 +1,6 @@
 #pragma once
+#include <functional>
+
 #include "kernels/exec_context.h"
 
 namespace moerl::kernels {
@@ -10,5 +12,13 @@ void add_inplace(ExecContext& ctx, const Tensor& src, Tensor& dst);
 /// dst = src converted (bf16 <-> fp32, or a copy), same number of elements. bf16 is rounded to
 /// nearest, ties to even.
 void cast(ExecContext& ctx, const Tensor& src, Tensor& dst);
+
+/// Writes rows [begin, end) of a matrix [N, K] in fp32 to out [end - begin, K]. Called from several
+/// threads at once, on the host.
+using ReadRows = std::function<void(int64_t begin, int64_t end, float* out)>;
+
+/// cast() of a matrix that need not be in memory as a whole: every row is read once.
+/// @param dst  [N, K], fp32 or bf16.
+void cast_rows(ExecContext& ctx, const ReadRows& read, Tensor& dst);
 
 }  // namespace moerl::kernels

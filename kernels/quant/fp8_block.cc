@@ -39,6 +39,7 @@ std::array<float, 256> e4m3_values() {
   decode_floats(Isa::kPortable, StoredFloat::kE4M3, codes.data(), 256, 1, values.data());
   return values;
 }
+const std::array<float, 256> kE4m3Values = e4m3_values();
 
 /// One block of a weight, of `rows` x `columns` at most 128 x 128.
 class BlockQuantizer {
@@ -64,7 +65,7 @@ class BlockQuantizer {
     float scale = std::max(largest / kLargestE4m3, kSmallestNormal);
     if (std::isinf(scale * kLargestE4m3)) scale = std::nextafter(scale, 0.0f);
     for (size_t i = 0; i < values_.size(); ++i) codes_[i] = e4m3_of(values_[i] / scale);
-    for (size_t i = 0; i < values_.size(); ++i) values_[i] = kValues[codes_[i]] * scale;
+    for (size_t i = 0; i < values_.size(); ++i) values_[i] = kE4m3Values[codes_[i]] * scale;
     // Several scales may give the same products; a reader of the products must find the one that
     // stands in the file.
     return exact_scale(largest_magnitude()).value();
@@ -95,25 +96,16 @@ class BlockQuantizer {
   bool represents(float scale) {
     for (size_t i = 0; i < values_.size(); ++i) {
       codes_[i] = e4m3_of(values_[i] / scale);
-      if (std::bit_cast<uint32_t>(kValues[codes_[i]] * scale) !=
+      if (std::bit_cast<uint32_t>(kE4m3Values[codes_[i]] * scale) !=
           std::bit_cast<uint32_t>(values_[i]))
         return false;
     }
     return true;
   }
 
-  static const std::array<float, 256> kValues;
   std::vector<float> values_;
   std::vector<uint8_t> codes_;
 };
-const std::array<float, 256> BlockQuantizer::kValues = e4m3_values();
-
-void check_arguments(const char* op, const Tensor& weight, size_t codes, size_t scales) {
-  check_rank(op, "weight", weight, 2);
-  check_dtype(op, "weight", weight, DType::kF32);
-  check_size(op, "codes", codes, weight.numel());
-  check_size(op, "scales", scales, fp8_scale_shape(weight.shape()).numel());
-}
 
 int64_t num_blocks(int64_t size) { return (size + kFp8Block - 1) / kFp8Block; }
 
@@ -124,25 +116,38 @@ Shape fp8_scale_shape(const Shape& weight) {
   return {num_blocks(weight[0]), num_blocks(weight[1])};
 }
 
-void dequantize_fp8(ExecContext& ctx, std::span<const std::byte> codes,
-                    std::span<const float> scales, Tensor& weight) {
-  check_arguments("dequantize_fp8", weight, codes.size(), scales.size());
-  const int64_t columns = weight.dim(1), column_blocks = num_blocks(columns);
-  float* out = weight.data<float>();
-  parallel_rows(ctx, weight.dim(0), rows_per_turn(columns), [&](int64_t first, int64_t last) {
-    for (int64_t r = first; r < last; ++r)
-      for (int64_t b = 0; b < column_blocks; ++b) {
-        const int64_t begin = r * columns + b * kFp8Block;
-        decode_floats(ctx.isa(), StoredFloat::kE4M3, codes.data() + begin,
-                      std::min(kFp8Block, columns - b * kFp8Block),
-                      scales[static_cast<size_t>(r / kFp8Block * column_blocks + b)], out + begin);
+void dequantize_fp8(const Shape& shape, std::span<const std::byte> codes,
+                    std::span<const std::byte> scales, int64_t begin, int64_t end, float* out) {
+  check_size("dequantize_fp8", "codes", codes.size(), shape.numel());
+  check_size("dequantize_fp8", "scales", scales.size(), 4 * fp8_scale_shape(shape).numel());
+  check(0 <= begin && begin <= end && end <= shape.numel(), "dequantize_fp8: elements ", begin,
+        " to ", end, " of ", shape);
+  if (begin == end) return;
+  const int64_t columns = shape[1], column_blocks = num_blocks(columns);
+  const int64_t first_row = begin / columns, last_row = (end - 1) / columns;
+  for (int64_t block = first_row / kFp8Block; block <= last_row / kFp8Block; ++block)
+    for (int64_t b = 0; b < column_blocks; ++b) {
+      float scale;
+      std::memcpy(&scale, scales.data() + 4 * (block * column_blocks + b), sizeof scale);
+      // There are fewer codes than elements: each product is made once.
+      std::array<float, 256> values = kE4m3Values;
+      for (float& value : values) value *= scale;
+      const int64_t row_end = std::min(last_row + 1, (block + 1) * kFp8Block);
+      for (int64_t r = std::max(first_row, block * kFp8Block); r < row_end; ++r) {
+        const int64_t from = std::max(begin, r * columns + b * kFp8Block);
+        const int64_t to = std::min({end, (r + 1) * columns, r * columns + (b + 1) * kFp8Block});
+        for (int64_t i = from; i < to; ++i)
+          out[i - begin] = values[static_cast<uint8_t>(codes[static_cast<size_t>(i)])];
       }
-  });
+    }
 }
 
 void quantize_fp8(ExecContext& ctx, const Tensor& weight, std::span<std::byte> codes,
                   std::span<float> scales) {
-  check_arguments("quantize_fp8", weight, codes.size(), scales.size());
+  check_rank("quantize_fp8", "weight", weight, 2);
+  check_dtype("quantize_fp8", "weight", weight, DType::kF32);
+  check_size("quantize_fp8", "codes", codes.size(), weight.numel());
+  check_size("quantize_fp8", "scales", scales.size(), fp8_scale_shape(weight.shape()).numel());
   const int64_t rows = weight.dim(0), columns = weight.dim(1);
   const int64_t column_blocks = num_blocks(columns);
   const float* in = weight.data<float>();

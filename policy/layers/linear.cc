@@ -1,5 +1,7 @@
 #include "policy/layers/linear.h"
 
+#include <algorithm>
+
 #include "kernels/norm/bias.h"
 
 namespace moerl {
@@ -35,8 +37,41 @@ void Linear::enable_gradients() {
 }
 
 void Linear::pack(ExecContext& ctx, const PackOptions& options) {
-  const MasterScope scope = master(options);
-  kernels::pack_weight(ctx, value_, options.dtype, options.with_dgrad, image_);
+  pack_rows(ctx, options, 0, out_features(), options.with_dgrad, image_);
+  finish(options);
+}
+
+void Linear::pack_rows(ExecContext& ctx, const PackOptions& options, int64_t begin, int64_t end,
+                       bool with_dgrad, kernels::PackedWeight& image) const {
+  if (options.source == nullptr)
+    return kernels::pack_weight(ctx, value_.rows(begin, end), options.dtype, with_dgrad, image);
+  const Shape shape = {end - begin, in_features()};
+  const auto read = [&](int64_t first, int64_t last, float* out) {
+    read_rows(*options.source, begin + first, begin + last, out);
+  };
+  if (!with_dgrad) return kernels::pack_weight(ctx, shape, read, options.dtype, image);
+  Tensor rows = ctx.empty(shape, DType::kF32);
+  kernels::cast_rows(ctx, read, rows);
+  kernels::pack_weight(ctx, rows, options.dtype, true, image);
+}
+
+void Linear::finish(const PackOptions& options) const {
+  if (options.source == nullptr) return;
+  for (const Parameter& parameter : parameters_)
+    if (parameter.is_matrix()) options.source->finished(parameter);
+}
+
+void Linear::read_rows(WeightSource& source, int64_t begin, int64_t end, float* out) const {
+  int64_t part_begin = 0;
+  for (const Parameter& part : parameters_) {
+    if (!part.is_matrix()) continue;
+    const int64_t part_end = part_begin + part.value.dim(0);
+    const int64_t first = std::max(begin, part_begin), last = std::min(end, part_end);
+    if (first < last)
+      source.read(part, (first - part_begin) * in_features(), (last - part_begin) * in_features(),
+                  out + (first - begin) * in_features());
+    part_begin = part_end;
+  }
 }
 
 Tensor Linear::forward(ExecContext& ctx, const Tensor& x) const {

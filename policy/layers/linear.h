@@ -29,8 +29,13 @@ class Linear {
   void collect(std::vector<Parameter*>& parameters);
   /// Allocates zeroed gradients of the parameters.
   void enable_gradients();
-  /// Refreshes the working image from the master.
+  /// Refreshes the working image.
   void pack(ExecContext& ctx, const PackOptions& options);
+  /// Makes an image of rows [begin, end) of W alone. Whoever makes the images of all rows this way
+  /// calls finish() then.
+  void pack_rows(ExecContext& ctx, const PackOptions& options, int64_t begin, int64_t end,
+                 bool with_dgrad, kernels::PackedWeight& image) const;
+  void finish(const PackOptions& options) const;
 
   /// @param x [T, K] of the working type. @return [T, N] of the same type.
   Tensor forward(ExecContext& ctx, const Tensor& x) const;
@@ -41,12 +46,11 @@ class Linear {
   Tensor backward(ExecContext& ctx, const Tensor& dy, const Tensor& x);
 
   const kernels::PackedWeight& image() const { return image_; }
-  const Tensor& value() const { return value_; }
-  /// Keeps the master readable for those who make images of their own from it.
-  MasterScope master(const PackOptions& options) { return {value_, parameters_, options}; }
   Tensor& grad() { return grad_; }
 
  private:
+  void read_rows(WeightSource& source, int64_t begin, int64_t end, float* out) const;
+
   Tensor value_, grad_;      // [N, K] fp32; the model gives value_ memory
   Tensor bias_, bias_grad_;  // [N] fp32; undefined without bias
   std::vector<Parameter> parameters_;

@@ -72,7 +72,6 @@ void Mla::pack(ExecContext& ctx, const PackOptions& options) {
   o_proj_.pack(ctx, options);
   if (!absorbed_) return kv_b_proj_.pack(ctx, options);
 
-  const MasterScope scope = kv_b_proj_.master(options);
   up_k_.resize(static_cast<size_t>(heads_));
   up_v_.resize(static_cast<size_t>(heads_));
   up_k_images_.clear(), up_v_images_.clear();
@@ -81,12 +80,12 @@ void Mla::pack(ExecContext& ctx, const PackOptions& options) {
     kernels::PackedWeight& up_k = up_k_[static_cast<size_t>(h)];
     kernels::PackedWeight& up_v = up_v_[static_cast<size_t>(h)];
     // W_UK is used transposed: its dgrad image is what forward reads.
-    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row, row + dn_), options.dtype, true, up_k);
-    kernels::pack_weight(ctx, kv_b_proj_.value().rows(row + dn_, row + dn_ + dv_), options.dtype,
-                         options.with_dgrad, up_v);
+    kv_b_proj_.pack_rows(ctx, options, row, row + dn_, true, up_k);
+    kv_b_proj_.pack_rows(ctx, options, row + dn_, row + dn_ + dv_, options.with_dgrad, up_v);
     up_k_images_.push_back(&up_k);
     up_v_images_.push_back(&up_v);
   }
+  kv_b_proj_.finish(options);
 }
 
 Tensor Mla::forward(ExecContext& ctx, const Tensor& x, const RowPlaces& places,

@@ -1,5 +1,6 @@
 #include "rollout/weights/weights_staging.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/check.h"
@@ -66,10 +67,11 @@ void WeightsStaging::check_complete(uint64_t weights_hash) const {
         combined);
 }
 
-void WeightsStaging::load_into(ExecContext& ctx, Transformer& model) const {
-  model.load(ctx, [&](Parameter& parameter) {
-    parameter.value.copy_from(tensors_[index_.at(parameter.name)].value);
-  });
+void WeightsStaging::load_into(ExecContext& ctx, Transformer& model) { model.load(ctx, *this); }
+
+void WeightsStaging::read(const Parameter& parameter, int64_t begin, int64_t end, float* out) {
+  const Tensor& staged = tensors_[index_.at(parameter.name)].value;
+  std::copy(staged.data<float>() + begin, staged.data<float>() + end, out);
 }
 
 }  // namespace moerl

@@ -8,7 +8,7 @@
 namespace moerl {
 
 /// A whole model's worth of weights in the making, checked piece by piece as it arrives.
-class WeightsStaging {
+class WeightsStaging : private WeightSource {
  public:
   /// One piece of a tensor; fields as in TensorChunk of weights.proto.
   struct Chunk {
@@ -21,7 +21,7 @@ class WeightsStaging {
 
   explicit WeightsStaging(const Transformer& model);
   /// Gives the memory back to the system.
-  ~WeightsStaging();
+  ~WeightsStaging() override;
   WeightsStaging(const WeightsStaging&) = delete;
   WeightsStaging& operator=(const WeightsStaging&) = delete;
 
@@ -32,12 +32,14 @@ class WeightsStaging {
   ///   another one.
   void check_complete(uint64_t weights_hash) const;
   /// Loads the model with the weights.
-  void load_into(ExecContext& ctx, Transformer& model) const;
+  void load_into(ExecContext& ctx, Transformer& model);
 
  private:
+  void read(const Parameter& parameter, int64_t begin, int64_t end, float* out) override;
+
   struct Staged {
     const Parameter* parameter = nullptr;
-    Tensor value;  ///< lies in memory_
+    Tensor value;          ///< lies in memory_
     int64_t received = 0;  ///< bytes
     uint64_t hash = 0;
   };

@@ -44,15 +44,11 @@ TEST(TensorTest, MemoryIsLentToATensorAndItsViews) {
   EXPECT_TRUE(tensor.defined());
   EXPECT_EQ(part.shape(), (Shape{6}));
   EXPECT_EQ(part.memory_bytes(), 4 * 3 * 4);
-  const auto expect_without = [&] {
-    EXPECT_FALSE(part.has_memory());
-    EXPECT_INVALID_ARGUMENT(tensor.raw(), "[4, 3] has no memory");
-    EXPECT_INVALID_ARGUMENT(part.data<float>(), "[6] has no memory");
-    EXPECT_INVALID_ARGUMENT(part.clone(), "has no memory");
-    EXPECT_INVALID_ARGUMENT(part.fill_zero(), "has no memory");
-    EXPECT_INVALID_ARGUMENT(part.detach(), "no lent memory");
-  };
-  expect_without();
+  EXPECT_FALSE(part.has_memory());
+  EXPECT_INVALID_ARGUMENT(tensor.raw(), "[4, 3] has no memory");
+  EXPECT_INVALID_ARGUMENT(part.data<float>(), "[6] has no memory");
+  EXPECT_INVALID_ARGUMENT(part.clone(), "has no memory");
+  EXPECT_INVALID_ARGUMENT(part.fill_zero(), "has no memory");
   EXPECT_INVALID_ARGUMENT(part.attach(Tensor::empty({11}, DType::kF32)), "at least 48");
   {
     Tensor lender = Tensor::from<float>({12}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
@@ -63,9 +59,6 @@ TEST(TensorTest, MemoryIsLentToATensorAndItsViews) {
   EXPECT_EQ(part.data<float>()[0], 3);  // the lender's memory outlives it
   EXPECT_EQ(part.data<float>()[1], 40);
   EXPECT_INVALID_ARGUMENT(tensor.attach(tensor.clone()), "has memory already");
-  tensor.detach();
-  expect_without();
-  EXPECT_INVALID_ARGUMENT(Tensor::zeros({2}, DType::kF32).detach(), "no lent memory");
 }
 
 }  // namespace

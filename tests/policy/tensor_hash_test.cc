@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <vector>
+
 namespace moerl {
 namespace {
 
@@ -15,6 +18,23 @@ TEST(TensorHashTest, DependsOnNameShapeAndEveryValue) {
     Tensor changed = tensor.clone();
     changed.data<float>()[i] = -0.5f;
     EXPECT_NE(tensor_hash("w", changed), hash) << i;
+  }
+}
+
+TEST(TensorHashTest, IsTheSamePieceByPiece) {
+  for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{21}, (int64_t{1} << 14) - 1,
+                          int64_t{1} << 14, (int64_t{3} << 14) + 13}) {
+    std::vector<float> values(static_cast<size_t>(n));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 1013) - 7;
+    const Tensor tensor = Tensor::from({n}, values);
+    int64_t at = 0;
+    const uint64_t hash = tensor_hash("w", {n}, [&](int64_t begin, int64_t end, float* out) {
+      EXPECT_EQ(begin, at);
+      at = end;
+      std::copy(values.begin() + begin, values.begin() + end, out);
+    });
+    EXPECT_EQ(at, n);
+    EXPECT_EQ(hash, tensor_hash("w", tensor)) << n;
   }
 }
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <tuple>
 
 #include "kernels/gemm/linear_ref.h"
@@ -412,6 +414,26 @@ TEST_P(LinearTest, PackingReusesTheImage) {
   EXPECT_EQ(weight.forward.raw(), forward_before);
   EXPECT_EQ(weight.dgrad.raw(), dgrad_before);
   EXPECT_TRUE(same_bits(weight.forward, packed(ctx, other, dtype()).forward));
+}
+
+TEST_P(LinearTest, PackingRowsIsPackingTheMaster) {
+  for (const Extents& e : kExtents)
+    for (const int threads : {1, 3}) {
+      ExecContext ctx(threads, isa());
+      const Tensor master = random_tensor({e.n, e.k}, DType::kF32, 3);
+      std::vector<std::atomic<int>> times_read(static_cast<size_t>(e.n));
+      PackedWeight weight;
+      const ReadRows read = [&](int64_t begin, int64_t end, float* out) {
+        for (int64_t r = begin; r < end; ++r) ++times_read[static_cast<size_t>(r)];
+        std::copy_n(master.data<float>() + begin * e.k, (end - begin) * e.k, out);
+      };
+      pack_weight(ctx, master.shape(), read, dtype(), weight);
+      EXPECT_TRUE(same_bits(weight.forward, packed(ctx, master, dtype()).forward)) << e.n << e.k;
+      EXPECT_FALSE(weight.dgrad.defined());
+      EXPECT_EQ(weight.out_features, e.n);
+      EXPECT_EQ(weight.in_features, e.k);
+      for (const std::atomic<int>& times : times_read) EXPECT_EQ(times, 1);
+    }
 }
 
 template <typename F>

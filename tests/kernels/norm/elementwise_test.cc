@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "tests/testing/same_bits.h"
@@ -70,6 +71,24 @@ TEST(CastTest, KeepsTheSpecialValues) {
   EXPECT_TRUE(std::signbit(got[2]) && got[2] == 0);
   EXPECT_EQ(got[3], infinity);  // beyond the largest bf16
   EXPECT_TRUE(std::isnan(got[4]));
+}
+
+TEST(CastTest, OfRowsIsThatOfTheWhole) {
+  ExecContext ctx(2);
+  for (const Shape& shape : {Shape{0, 3}, Shape{3, 0}, Shape{5, 7}, Shape{70, (1 << 14) + 1}}) {
+    const Tensor whole = random_tensor(shape, DType::kF32, 4);
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      Tensor expected = ctx.empty(shape, dtype), got = ctx.empty(shape, dtype);
+      cast(ctx, whole, expected);
+      cast_rows(
+          ctx,
+          [&](int64_t begin, int64_t end, float* out) {
+            std::copy_n(whole.data<float>() + begin * shape[1], (end - begin) * shape[1], out);
+          },
+          got);
+      EXPECT_TRUE(testing::same_bits(got, expected)) << shape << dtype_name(dtype);
+    }
+  }
 }
 
 TEST(ElementwiseArgumentTest, WrongArgumentsAreNamed) {

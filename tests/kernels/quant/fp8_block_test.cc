@@ -30,7 +30,10 @@ class Fp8BlockTest : public ::testing::TestWithParam<Isa> {
   }
   Tensor dequantize(const Quantized& quantized, const Shape& shape) {
     Tensor weight = Tensor::empty(shape, DType::kF32);
-    dequantize_fp8(ctx, quantized.codes, quantized.scales, weight);
+    ctx.pool().parallel_for(1, [&](int64_t) {
+      dequantize_fp8(shape, quantized.codes, std::as_bytes(std::span(quantized.scales)), 0,
+                     weight.numel(), weight.data<float>());
+    });
     return weight;
   }
   Tensor random_weight(const Shape& shape, uint64_t seed, double deviation = 0.02) {
@@ -59,6 +62,27 @@ TEST_P(Fp8BlockTest, DequantisesAsTheReference) {
       ASSERT_TRUE(std::isnan(got.data<float>()[i])) << i;
     else
       ASSERT_EQ(got.data<float>()[i], static_cast<float>(expected[i])) << i;
+  }
+}
+
+TEST_P(Fp8BlockTest, AnyRangeOfElementsIsThatOfTheWhole) {
+  const Shape shape{260, 140};
+  const Quantized q = quantize(random_weight(shape, 8));
+  const Tensor whole = dequantize(q, shape);
+  for (const auto& [begin, end] :
+       std::vector<std::pair<int64_t, int64_t>>{{0, 1},
+                                                {0, 0},
+                                                {139, 141},
+                                                {127, 129},
+                                                {127 * 140 + 130, 129 * 140 + 3},
+                                                {5 * 140, 133 * 140},
+                                                {36399, 36400},
+                                                {36400, 36400},
+                                                {17, 36381}}) {
+    std::vector<float> part(static_cast<size_t>(end - begin) + 1, -1);
+    dequantize_fp8(shape, q.codes, std::as_bytes(std::span(q.scales)), begin, end, part.data());
+    EXPECT_TRUE(std::equal(part.begin(), part.end() - 1, whole.data<float>() + begin)) << begin;
+    EXPECT_EQ(part.back(), -1) << "an element behind the range was written";
   }
 }
 
@@ -139,10 +163,15 @@ TEST_P(Fp8BlockTest, RefusesWhatItCannotQuantise) {
   std::vector<float> scales(1);
   EXPECT_THROW(quantize_fp8(ctx, weight, std::span(codes).first(3), scales), std::invalid_argument);
   EXPECT_THROW(quantize_fp8(ctx, weight, codes, std::span(scales).first(0)), std::invalid_argument);
-  EXPECT_THROW(dequantize_fp8(ctx, std::span(codes).first(3), scales, weight),
-               std::invalid_argument);
-  Tensor half = Tensor::zeros({2, 2}, DType::kBF16);
-  EXPECT_THROW(dequantize_fp8(ctx, codes, scales, half), std::invalid_argument);
+  const auto dequantize_range = [&](size_t num_codes, size_t num_scales, int64_t end) {
+    dequantize_fp8({2, 2}, std::span(codes).first(num_codes),
+                   std::as_bytes(std::span(scales).first(num_scales)), 0, end,
+                   weight.data<float>());
+  };
+  dequantize_range(4, 1, 4);
+  EXPECT_THROW(dequantize_range(3, 1, 3), std::invalid_argument);
+  EXPECT_THROW(dequantize_range(4, 0, 4), std::invalid_argument);
+  EXPECT_THROW(dequantize_range(4, 1, 5), std::invalid_argument);
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, Fp8BlockTest, ::testing::ValuesIn(testing::available_isas()),

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/file.h"
 #include "common/json.h"
 #include "reward/extraction/answer_extraction.h"
 #include "reward/math/equivalence.h"
@@ -81,8 +82,7 @@ TEST_F(MathRecordedTest, EveryGoldEqualsItself) {
         "aime/aime2024_test.jsonl", "aime/aime2025_test.jsonl", "aime/amc2023_test.jsonl",
         "agieval/math.jsonl", "agieval/gaokao-mathcloze.jsonl"})
     add(file);
-  std::ifstream train(kData / "math/math_train_rllm.json");
-  for (const json& row : parse_json(train))
+  for (const json& row : parse_json(read_file(kData / "math/math_train_rllm.json")))
     if (row["answer"].is_string() && row["answer"] != "") golds.push_back(row["answer"]);
   EXPECT_GE(golds.size(), 17'000u);
   for (const std::string& gold : golds) {

@@ -4,12 +4,12 @@
 
 #include <cmath>
 #include <filesystem>
-#include <map>
 #include <optional>
 
 #include "common/file.h"
 #include "policy/optim/adamw.h"
 #include "policy/top_log_probs.h"
+#include "tests/policy/masters_of.h"
 #include "tests/policy/tiny_model.h"
 #include "tests/simt/orders.h"
 
@@ -163,9 +163,8 @@ TEST_P(ModelOnDeviceTest, AModelWithoutMastersHasTheSameBits) {
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     const auto kept = make_model(*device_, config(), dtype);
     Transformer dropped(config(), dtype, Masters::kDropped, Device::kCuda);
-    std::map<std::string, const Parameter*> by_name;
-    for (const Parameter* p : kept->parameters()) by_name[p->name] = p;
-    dropped.load(*device_, [&](Parameter& p) { p.value.copy_from(by_name.at(p.name)->value); });
+    MastersOf source(*kept);
+    dropped.load(*device_, source);
     const std::vector<Tensor> expected = forward(*device_, *kept);
     const std::vector<Tensor> got = forward(*device_, dropped);
     EXPECT_TRUE(same_bits(got[0], expected[0])) << "hidden states";

@@ -1,6 +1,7 @@
 // The countdown recipe by the program that is linked with the emulator: device: cuda end to end.
 #include <gtest/gtest.h>
 
+#include "testing/paths.h"
 #include "tests/testing/training_runs.h"
 
 namespace moerl::testing {
