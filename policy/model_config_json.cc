@@ -136,7 +136,7 @@ ModelConfig ModelConfig::from_json(const std::string& name, const std::string& t
 }
 
 std::string with_left_out_keys(const std::string& config_json) {
-  Json config = Json::parse(config_json);
+  Json config = parse_json<Json>(config_json);
   fill_in_left_out(config);
   return config.dump(2) + "\n";
 }
