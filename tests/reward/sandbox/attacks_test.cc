@@ -27,7 +27,10 @@ struct Glutton {
 const std::vector<Glutton>& gluttons() {
   using enum JobStop;
   static const std::vector<Glutton> all = {
-      {"fork bomb", "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass", {kWall}},
+      // Each of its processes comes to pages of its own.
+      {"fork bomb",
+       "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass",
+       {kWall, kMemory}},
       {"thread bomb",
        "import threading, time\nwhile True:\n"
        "  try: threading.Thread(target=time.sleep, args=(99,)).start()\n"
