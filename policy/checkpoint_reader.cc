@@ -162,8 +162,8 @@ std::string CheckpointReader::problem(std::string_view name, const Shape& expect
 void CheckpointReader::read(std::string_view name, int64_t begin, int64_t end, float* out) const {
   const TensorView& view = tensor(name);
   if (view.dtype == SafetensorsDtype::kF8E4M3)
-    return kernels::dequantize_fp8(view.shape, view.data, tensor(concat(name, kScaleSuffix)).data,
-                                   begin, end, out);
+    return kernels::dequantize_fp8(detect_isa(), view.shape, view.data,
+                                   tensor(concat(name, kScaleSuffix)).data, begin, end, out);
   const kernels::StoredFloat format = *stored_float(view.dtype);
   kernels::decode_floats(detect_isa(), format,
                          view.data.data() + begin * kernels::stored_size(format), end - begin, 1,

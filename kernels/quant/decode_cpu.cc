@@ -15,6 +15,19 @@ float float_of(uint32_t bits) {
   return value;
 }
 
+uint32_t bits_of(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+/// A choice in arithmetic: the compiler would take `?:` for a branch around the floating-point work
+/// and not vectorise the loop.
+uint32_t choose(bool first, uint32_t a, uint32_t b) {
+  const uint32_t mask = 0u - uint32_t{first};
+  return (a & mask) | (b & ~mask);
+}
+
 /// Exponent bias and mantissa of the small format moved to where fp32 has them. A subnormal is read
 /// as if it had a leading one at the smallest exponent, which is then subtracted.
 template <int kExponentBits, int kMantissaBits>
@@ -24,11 +37,8 @@ float widen(uint32_t magnitude, uint32_t sign, bool not_finite, uint32_t not_fin
   constexpr uint32_t kSmallest = (kBias + 1) << 23;
   const uint32_t normal = (magnitude << kShift) + (kBias << 23);
   const float subnormal = float_of(kSmallest | (magnitude << kShift)) - float_of(kSmallest);
-  uint32_t subnormal_bits;
-  __builtin_memcpy(&subnormal_bits, &subnormal, sizeof subnormal);
-  uint32_t bits = magnitude >> kMantissaBits == 0 ? subnormal_bits : normal;
-  bits = not_finite ? not_finite_bits : bits;
-  return float_of(bits | sign);
+  const uint32_t bits = choose(magnitude >> kMantissaBits == 0, bits_of(subnormal), normal);
+  return float_of(choose(not_finite, not_finite_bits, bits) | sign);
 }
 
 void decode_bf16(const std::byte* data, int64_t count, float* out) {

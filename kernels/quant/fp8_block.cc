@@ -116,7 +116,7 @@ Shape fp8_scale_shape(const Shape& weight) {
   return {num_blocks(weight[0]), num_blocks(weight[1])};
 }
 
-void dequantize_fp8(const Shape& shape, std::span<const std::byte> codes,
+void dequantize_fp8(Isa isa, const Shape& shape, std::span<const std::byte> codes,
                     std::span<const std::byte> scales, int64_t begin, int64_t end, float* out) {
   check_size("dequantize_fp8", "codes", codes.size(), shape.numel());
   check_size("dequantize_fp8", "scales", scales.size(), 4 * fp8_scale_shape(shape).numel());
@@ -129,15 +129,13 @@ void dequantize_fp8(const Shape& shape, std::span<const std::byte> codes,
     for (int64_t b = 0; b < column_blocks; ++b) {
       float scale;
       std::memcpy(&scale, scales.data() + 4 * (block * column_blocks + b), sizeof scale);
-      // There are fewer codes than elements: each product is made once.
-      std::array<float, 256> values = kE4m3Values;
-      for (float& value : values) value *= scale;
       const int64_t row_end = std::min(last_row + 1, (block + 1) * kFp8Block);
       for (int64_t r = std::max(first_row, block * kFp8Block); r < row_end; ++r) {
         const int64_t from = std::max(begin, r * columns + b * kFp8Block);
         const int64_t to = std::min({end, (r + 1) * columns, r * columns + (b + 1) * kFp8Block});
-        for (int64_t i = from; i < to; ++i)
-          out[i - begin] = values[static_cast<uint8_t>(codes[static_cast<size_t>(i)])];
+        if (from < to)
+          decode_floats(isa, StoredFloat::kE4M3, codes.data() + from, to - from, scale,
+                        out + from - begin);
       }
     }
 }

@@ -20,7 +20,7 @@ Shape fp8_scale_shape(const Shape& weight);
 /// @param begin   the first, and `end` the one behind the last element to be written, in row order.
 /// @param out     [end - begin], overwritten.
 /// @throws std::invalid_argument if a size disagrees.
-void dequantize_fp8(const Shape& shape, std::span<const std::byte> codes,
+void dequantize_fp8(Isa isa, const Shape& shape, std::span<const std::byte> codes,
                     std::span<const std::byte> scales, int64_t begin, int64_t end, float* out);
 
 /// The inverse. A block that is already codes times a scale (it was read from an FP8 checkpoint)

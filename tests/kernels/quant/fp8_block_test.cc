@@ -31,8 +31,8 @@ class Fp8BlockTest : public ::testing::TestWithParam<Isa> {
   Tensor dequantize(const Quantized& quantized, const Shape& shape) {
     Tensor weight = Tensor::empty(shape, DType::kF32);
     ctx.pool().parallel_for(1, [&](int64_t) {
-      dequantize_fp8(shape, quantized.codes, std::as_bytes(std::span(quantized.scales)), 0,
-                     weight.numel(), weight.data<float>());
+      dequantize_fp8(GetParam(), shape, quantized.codes, std::as_bytes(std::span(quantized.scales)),
+                     0, weight.numel(), weight.data<float>());
     });
     return weight;
   }
@@ -80,7 +80,8 @@ TEST_P(Fp8BlockTest, AnyRangeOfElementsIsThatOfTheWhole) {
                                                 {36400, 36400},
                                                 {17, 36381}}) {
     std::vector<float> part(static_cast<size_t>(end - begin) + 1, -1);
-    dequantize_fp8(shape, q.codes, std::as_bytes(std::span(q.scales)), begin, end, part.data());
+    dequantize_fp8(GetParam(), shape, q.codes, std::as_bytes(std::span(q.scales)), begin, end,
+                   part.data());
     EXPECT_TRUE(std::equal(part.begin(), part.end() - 1, whole.data<float>() + begin)) << begin;
     EXPECT_EQ(part.back(), -1) << "an element behind the range was written";
   }
@@ -164,7 +165,7 @@ TEST_P(Fp8BlockTest, RefusesWhatItCannotQuantise) {
   EXPECT_THROW(quantize_fp8(ctx, weight, std::span(codes).first(3), scales), std::invalid_argument);
   EXPECT_THROW(quantize_fp8(ctx, weight, codes, std::span(scales).first(0)), std::invalid_argument);
   const auto dequantize_range = [&](size_t num_codes, size_t num_scales, int64_t end) {
-    dequantize_fp8({2, 2}, std::span(codes).first(num_codes),
+    dequantize_fp8(GetParam(), {2, 2}, std::span(codes).first(num_codes),
                    std::as_bytes(std::span(scales).first(num_scales)), 0, end,
                    weight.data<float>());
   };
