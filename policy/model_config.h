@@ -114,6 +114,8 @@ struct ModelConfig {
   /// Parameters in all, and those that one token meets (embedding row table and head included).
   int64_t num_parameters() const;
   int64_t num_active_parameters() const;
+  /// Of num_parameters(), those of the routed experts.
+  int64_t num_routed_parameters() const;
 
   /// Number of layers with experts, without the MTP module's.
   int64_t num_moe_layers() const;

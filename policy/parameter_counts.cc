@@ -66,4 +66,11 @@ int64_t ModelConfig::num_parameters() const {
 
 int64_t ModelConfig::num_active_parameters() const { return main_parameters(*this).active; }
 
+int64_t ModelConfig::num_routed_parameters() const {
+  int64_t layers = 0;
+  for (int64_t layer = 0; layer < num_hidden_layers + num_nextn_predict_layers; ++layer)
+    layers += is_moe_layer(layer) ? 1 : 0;
+  return layers * n_routed_experts * 3 * hidden_size * moe_intermediate_size;
+}
+
 }  // namespace moerl

@@ -46,7 +46,7 @@ int64_t SequencePass::num_blocks_needed(std::span<const TrainSequence* const> se
   int64_t blocks = 0;
   for (const TrainSequence* s : sequences)
     blocks += (s->num_tokens() + kernels::kKvBlock - 1) / kernels::kKvBlock;
-  return blocks;
+  return std::max<int64_t>(blocks, 1);
 }
 
 SequencePass::SequencePass(ExecContext& ctx, const Transformer& model,

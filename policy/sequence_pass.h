@@ -38,6 +38,7 @@ class SequencePass {
                std::span<const TrainSequence* const> sequences, KvCache& cache,
                const Options& options, bool training);
 
+  /// At least one, so that there is a cache where there are no sequences.
   static int64_t num_blocks_needed(std::span<const TrainSequence* const> sequences);
 
   /// One value for each completion token.

@@ -47,11 +47,13 @@ void RoutingCounts::add(const RoutingCounts& other) {
 
 void TransformerSavedDelete::operator()(TransformerSaved* saved) const { delete saved; }
 
-Transformer::Impl::Impl(const ModelConfig& c, DType type, Masters kept, Device place)
+Transformer::Impl::Impl(const ModelConfig& c, DType type, Masters kept, Device place,
+                        const ExpertParallel& ranks)
     : config(checked(c)),
       dtype(type),
       masters(kept),
       device(place),
+      experts(ranks),
       embed_tokens{"model.embed_tokens.weight",
                    Tensor::without_memory({c.vocab_size, c.hidden_size}, DType::kF32, place),
                    {},
@@ -63,16 +65,21 @@ Transformer::Impl::Impl(const ModelConfig& c, DType type, Masters kept, Device p
   auto prefix = [](int64_t layer) { return "model.layers." + std::to_string(layer) + "."; };
   parameters.push_back(&embed_tokens);
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
-    blocks.emplace_back(prefix(layer), c, layer, place).collect(parameters);
+    blocks.emplace_back(prefix(layer), c, layer, place, ranks).collect(parameters);
   if (c.num_nextn_predict_layers > 0)
-    mtp.emplace(prefix(c.num_hidden_layers), c, c.num_hidden_layers, place).collect(parameters);
+    mtp.emplace(prefix(c.num_hidden_layers), c, c.num_hidden_layers, place, ranks)
+        .collect(parameters);
   final_norm.collect(parameters);
   if (!c.tie_word_embeddings)
     lm_head.emplace("lm_head", c.vocab_size, c.hidden_size, place).collect(parameters);
   if (masters == Masters::kDropped) return;
   for (Parameter* parameter : parameters)
-    if (!parameter->value.has_memory())
-      parameter->value.attach(zero_pages({parameter->value.memory_bytes() / 4}, place));
+    if (experts.holds(*parameter)) give_memory(*parameter);
+}
+
+void Transformer::Impl::give_memory(Parameter& parameter) {
+  if (!parameter.value.has_memory())
+    parameter.value.attach(zero_pages({parameter.value.memory_bytes() / 4}, device));
 }
 
 std::vector<Moe*> Transformer::Impl::moe_layers() {
@@ -83,13 +90,15 @@ std::vector<Moe*> Transformer::Impl::moe_layers() {
   return layers;
 }
 
-Transformer::Transformer(const ModelConfig& config, DType dtype, Masters masters, Device device)
-    : impl_(std::make_unique<Impl>(config, dtype, masters, device)) {}
+Transformer::Transformer(const ModelConfig& config, DType dtype, Masters masters, Device device,
+                         const ExpertParallel& experts)
+    : impl_(std::make_unique<Impl>(config, dtype, masters, device, experts)) {}
 Transformer::~Transformer() = default;
 
 const ModelConfig& Transformer::config() const { return impl_->config; }
 DType Transformer::dtype() const { return impl_->dtype; }
 Device Transformer::device() const { return impl_->device; }
+const ExpertParallel& Transformer::experts() const { return impl_->experts; }
 std::string Transformer::numeric_family() const {
   const std::string device =
       impl_->device == Device::kCpu ? "cpu" : kernels::device_memory().architecture();
@@ -113,6 +122,7 @@ void Transformer::init_weights(uint64_t seed) {
   // Blocks of rows are streams of their own, so that they can be drawn side by side.
   constexpr int64_t kBlock = 1 << 16;
   for (Parameter* parameter : impl_->parameters) {
+    if (!impl_->experts.holds(*parameter)) continue;
     HostCopy value(parameter->value);
     float* values = value.tensor().data<float>();
     const int64_t n = parameter->value.numel();
@@ -143,8 +153,10 @@ void Transformer::enable_gradients() {
 }
 
 void Transformer::zero_gradients() {
-  for (Parameter* parameter : impl_->parameters)
+  for (Parameter* parameter : impl_->parameters) {
     if (parameter->grad.defined()) parameter->grad.fill_zero();
+    for (Tensor& grad : parameter->peer_grads) grad.fill_zero();
+  }
 }
 
 void Transformer::Impl::pack_embedding(ExecContext& ctx, const PackOptions& options) {
@@ -186,7 +198,7 @@ void Transformer::load(ExecContext& ctx, WeightSource& source) {
   m.packed = false;
   constexpr int64_t kChunk = 1 << 18;  // numbers that a thread reads at a time
   for (Parameter* parameter : m.parameters) {
-    if (!parameter->value.has_memory()) continue;
+    if (!parameter->value.has_memory() || !m.experts.holds(*parameter)) continue;
     HostCopy value(parameter->value);
     float* out = value.tensor().data<float>();
     kernels::parallel_rows(ctx, parameter->value.numel(), kChunk, [&](int64_t begin, int64_t end) {
@@ -198,6 +210,17 @@ void Transformer::load(ExecContext& ctx, WeightSource& source) {
   m.pack(ctx, {.dtype = m.dtype,
                .with_dgrad = m.has_gradients,
                .source = m.masters == Masters::kKept ? nullptr : &source});
+}
+
+void Transformer::gather_experts() {
+  need_masters("gather_experts");
+  for (Parameter* parameter : impl_->parameters) {
+    if (parameter->holder == Parameter::kEveryRank) continue;
+    const Tensor value = impl_->experts.on_first_rank(*parameter);
+    if (!value.defined() || impl_->experts.holds(*parameter)) continue;
+    impl_->give_memory(*parameter);
+    parameter->value.copy_from(value);
+  }
 }
 
 Tensor Transformer::logits(ExecContext& ctx, const Tensor& hidden,

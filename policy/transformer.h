@@ -8,6 +8,7 @@
 #include "policy/kv_cache.h"
 #include "policy/model_config.h"
 #include "policy/pack_options.h"
+#include "policy/parallel/expert_parallel.h"
 #include "policy/parameter.h"
 
 namespace moerl {
@@ -67,8 +68,10 @@ class Transformer {
  public:
   /// Weights are zero until init_weights() and pack(), or load().
   /// @param device  where they lie, and where every ExecContext that the model is given must run.
+  /// @param experts  the ranks that hold the routed experts together. All of them then call forward
+  ///   and backward together, each with tokens of its own or none; see ExpertParallel::passes.
   Transformer(const ModelConfig& config, DType dtype, Masters masters = Masters::kKept,
-              Device device = Device::kCpu);
+              Device device = Device::kCpu, const ExpertParallel& experts = {});
   ~Transformer();
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
@@ -76,12 +79,14 @@ class Transformer {
   const ModelConfig& config() const;
   DType dtype() const;
   Device device() const;
+  const ExpertParallel& experts() const;
   /// "cpu-bf16", "sm_90-f32" and the like: machines of one family compute the same bits.
   std::string numeric_family() const;
 
   /// Every parameter and buffer, in the order of the checkpoint's layers. The pointers stay valid
   /// as long as the model. Tied embeddings are one parameter; the MTP module has no copies of
-  /// embedding and head. Without masters, the matrices' values are shapes without memory.
+  /// embedding and head. Without masters, the matrices' values are shapes without memory; so are
+  /// those of experts that other ranks hold.
   std::vector<Parameter*> parameters();
   std::vector<const Parameter*> parameters() const;
   bool has_masters() const;
@@ -97,6 +102,8 @@ class Transformer {
   /// enabled. Without masters, memory is needed for the images and for a few rows of a matrix. If
   /// `source` throws, the model cannot be used until it is loaded again.
   void load(ExecContext& ctx, WeightSource& source);
+  /// Gives rank 0 the masters of all experts, as they are now. Called by all ranks that share them.
+  void gather_experts();
   /// Refreshes the working images after the masters changed.
   /// @param with_dgrad  also what backward needs; a pure sampler leaves it out.
   void pack(ExecContext& ctx, bool with_dgrad = true);

@@ -17,7 +17,8 @@ struct TransformerSaved {
 };
 
 struct Transformer::Impl {
-  Impl(const ModelConfig& config, DType dtype, Masters masters, Device device);
+  Impl(const ModelConfig& config, DType dtype, Masters masters, Device device,
+       const ExpertParallel& experts);
 
   RowPlaces places(const ForwardBatch& batch) const {
     return {batch.positions, batch.segments, rope_table};
@@ -34,6 +35,8 @@ struct Transformer::Impl {
   kernels::PagedKv scratch_cache(const RowPlaces& places) const;
   void pack(ExecContext& ctx, const PackOptions& options);
   void pack_embedding(ExecContext& ctx, const PackOptions& options);
+  /// To a master that has none.
+  void give_memory(Parameter& parameter);
   /// The expert layers: hidden layers first, then the MTP module's.
   std::vector<Moe*> moe_layers();
 
@@ -41,6 +44,7 @@ struct Transformer::Impl {
   DType dtype;
   Masters masters;
   Device device;
+  ExpertParallel experts;
   Parameter embed_tokens;
   Tensor embedding;  // [V, D], what forward reads: the master, or without it the working type
   std::deque<DecoderBlock> blocks;  // does not move what it holds

@@ -6,6 +6,7 @@
 #include "common/file.h"
 #include "kernels/norm/rms_norm.h"
 #include "policy/checkpoint_reader.h"
+#include "policy/parallel/collectives.h"
 #include "policy/safetensors_writer.h"
 #include "policy/tensor_hash.h"
 
@@ -91,6 +92,23 @@ class CheckpointSource : public WeightSource {
   const CheckpointReader& reader_;
 };
 
+/// Of the parameters that `includes` names.
+template <typename Includes>
+uint64_t hash_of(const Transformer& model, const Includes& includes) {
+  uint64_t combined = 0;
+  for (const Parameter* parameter : model.parameters())
+    if (includes(*parameter))
+      combined = combine_weights_hash(combined, tensor_hash(parameter->name, parameter->value));
+  return combined;
+}
+
+/// To bf16, nearest even. @param value  on the host, as the result is.
+Tensor rounded(ExecContext& ctx, const Tensor& value) {
+  Tensor narrow = ctx.empty(value.shape(), DType::kBF16);
+  kernels::cast(ctx, value.to(ctx.device()), narrow);
+  return narrow.to(Device::kCpu);
+}
+
 }  // namespace
 
 ModelConfig read_model_config(const std::filesystem::path& directory) {
@@ -143,38 +161,54 @@ void save_model(ExecContext& ctx, const Transformer& model, const std::filesyste
   check(dtype == DType::kF32 || dtype == DType::kBF16, "save_model: dtype is ", dtype_name(dtype),
         ", expected f32 or bf16");
   model.need_masters("save_model");
+  std::map<std::string, const Parameter*>
+      tensors;  // in the order in which the writer asks for them
+  for (const Parameter* parameter : model.parameters()) tensors[parameter->name] = parameter;
+  for (const auto& [name, parameter] : duplicates(model))
+    if (name != "lm_head.weight") tensors[name] = parameter;
+  if (model.experts().comm().rank() != 0) {
+    for (const auto& [name, parameter] : tensors) model.experts().on_first_rank(*parameter);
+    return;
+  }
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) throw IoError(concat(directory.string(), ": cannot create: ", error.message()));
   SafetensorsWriter writer;
-  std::map<const Parameter*, Tensor> written;  // lives until written
-  auto add = [&](const std::string& name, const Parameter* parameter) {
+  Tensor value;  // of the tensor that is being written
+  for (const auto& [name, parameter] : tensors) {
     const bool wide = dtype == DType::kF32 || parameter->is_buffer;
-    Tensor& value = written[parameter];
-    if (!value.defined()) {
-      value = parameter->value;
-      if (!wide) {
-        value = ctx.empty(value.shape(), DType::kBF16);
-        kernels::cast(ctx, parameter->value, value);
-      }
-      value = value.to(Device::kCpu);
-    }
-    writer.add(name, wide ? SafetensorsDtype::kF32 : SafetensorsDtype::kBF16, value.shape(),
-               value.raw());
-  };
-  for (const Parameter* parameter : model.parameters()) add(parameter->name, parameter);
-  for (const auto& [name, parameter] : duplicates(model))
-    if (name != "lm_head.weight") add(name, parameter);
+    writer.add(name, wide ? SafetensorsDtype::kF32 : SafetensorsDtype::kBF16,
+               parameter->value.shape(), [&ctx, &model, &value, parameter, wide] {
+                 value = model.experts().on_first_rank(*parameter);
+                 if (!wide) value = rounded(ctx, value);
+                 return std::span(static_cast<const std::byte*>(value.raw()),
+                                  static_cast<size_t>(value.bytes()));
+               });
+  }
   writer.write_sharded(directory, max_shard_bytes);
   write_file_atomic(directory / "config.json", model.config().to_json(dtype));
 }
 
 uint64_t weights_hash(const Transformer& model) {
   model.need_masters("weights_hash");
-  uint64_t combined = 0;
-  for (const Parameter* parameter : model.parameters())
-    combined = combine_weights_hash(combined, tensor_hash(parameter->name, parameter->value));
-  return combined;
+  return hash_of(model, [](const Parameter&) { return true; });
+}
+
+void check_same_weights(const Transformer& model) {
+  const ExpertParallel& experts = model.experts();
+  const uint64_t of_all =
+      hash_of(model, [](const Parameter& p) { return p.holder == Parameter::kEveryRank; });
+  const uint64_t of_experts = hash_of(model, [&](const Parameter& p) {
+    return p.holder != Parameter::kEveryRank && experts.holds(p);
+  });
+  const std::vector<std::vector<uint64_t>> hashes =
+      all_gather(experts.comm(), std::vector{of_all, of_experts});
+  for (size_t r = 0; r < hashes.size(); ++r) {
+    const size_t same_experts = r % static_cast<size_t>(experts.size());
+    if (hashes[r][0] != hashes[0][0] || hashes[r][1] != hashes[same_experts][1])
+      throw ConfigError(concat("rank ", r, " has other weights than rank ",
+                               hashes[r][0] != hashes[0][0] ? 0 : same_experts));
+  }
 }
 
 }  // namespace moerl

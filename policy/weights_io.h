@@ -30,7 +30,8 @@ std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem:
 inline constexpr int64_t kDefaultShardBytes = int64_t{5} << 30;
 
 /// Writes config.json and the weights as a Hugging Face model directory that transformers loads;
-/// creates the directory. Each file is replaced atomically.
+/// creates the directory. Each file is replaced atomically. Called by all ranks that the model is
+/// spread over: rank 0 writes, and gets the experts of the others one tensor at a time.
 /// @param dtype  F32: every bit of the masters; BF16: rounded to nearest even, buffers stay F32.
 /// @throws IoError; std::invalid_argument if the model keeps no masters.
 void save_model(ExecContext& ctx, const Transformer& model, const std::filesystem::path& directory,
@@ -44,5 +45,9 @@ uint64_t weights_hash(const Transformer& model);
 /// @throws IoError as load_weights does.
 uint64_t weights_hash(ExecContext& ctx, const Transformer& model,
                       const std::filesystem::path& directory);
+
+/// @throws ConfigError naming a rank that holds other weights than the first one that holds the
+/// same parameters. Called by all ranks that the model is spread over.
+void check_same_weights(const Transformer& model);
 
 }  // namespace moerl

@@ -1,7 +1,5 @@
 #include <unistd.h>
 
-#include <cstdio>
-
 #include "common/check.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
@@ -60,8 +58,7 @@ void add_train(CLI::App& app) {
           .run();
     } catch (const std::exception& error) {
       if (comm.size() == 1) throw;
-      std::fprintf(stderr, "moerl: error: rank %d: %s\n", comm.rank(), error.what());
-      comm.abort();
+      comm.abort(error.what());
       throw;
     }
   });

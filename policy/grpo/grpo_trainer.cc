@@ -171,12 +171,10 @@ GrpoTrainer::Figures GrpoTrainer::run_shard(std::span<const GrpoSample* const> s
   Figures figures;
   const std::vector<int64_t> borders =
       split_micro_batches(sequences_of(samples), config_.ppo_max_token_len);
-  for (size_t i = 0; i + 1 < borders.size(); ++i) {
-    const auto begin = static_cast<size_t>(borders[i]),
-               n = static_cast<size_t>(borders[i + 1]) - begin;
-    run_micro_batch(samples.subspan(begin, n), weights.subspan(begin, n), sequence_weight,
+  optimizer_.parallel().for_each_micro_batch(borders, [&](size_t first, size_t n) {
+    run_micro_batch(samples.subspan(first, n), weights.subspan(first, n), sequence_weight,
                     on_policy, figures, routing);
-  }
+  });
   return figures;
 }
 

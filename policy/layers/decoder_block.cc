@@ -4,8 +4,8 @@ namespace moerl {
 namespace {
 
 std::variant<SwiGluMlp, Moe> make_ffn(const std::string& prefix, const ModelConfig& config,
-                                      int64_t layer, Device device) {
-  if (config.is_moe_layer(layer)) return Moe(prefix, config, device);
+                                      int64_t layer, Device device, const ExpertParallel& experts) {
+  if (config.is_moe_layer(layer)) return Moe(prefix, config, device, experts);
   return SwiGluMlp(prefix, config.hidden_size, config.intermediate_size, device);
 }
 
@@ -28,13 +28,13 @@ const Gqa::Saved& kept_by(const Gqa&, const DecoderBlock::Saved& saved) {
 }  // namespace
 
 DecoderBlock::DecoderBlock(const std::string& prefix, const ModelConfig& config, int64_t layer,
-                           Device device)
+                           Device device, const ExpertParallel& experts)
     : input_norm_(prefix + "input_layernorm.weight", config.hidden_size, config.rms_norm_eps,
                   device),
       attention_(make_attention(prefix + "self_attn.", config, device)),
       post_attention_norm_(prefix + "post_attention_layernorm.weight", config.hidden_size,
                            config.rms_norm_eps, device),
-      ffn_(make_ffn(prefix + "mlp.", config, layer, device)) {}
+      ffn_(make_ffn(prefix + "mlp.", config, layer, device, experts)) {}
 
 void DecoderBlock::collect(std::vector<Parameter*>& parameters) {
   input_norm_.collect(parameters);

@@ -26,7 +26,8 @@ class DecoderBlock {
   };
 
   /// @param prefix  of the parameters' names, with its dot. @param layer  decides dense or experts.
-  DecoderBlock(const std::string& prefix, const ModelConfig& config, int64_t layer, Device device);
+  DecoderBlock(const std::string& prefix, const ModelConfig& config, int64_t layer, Device device,
+               const ExpertParallel& experts);
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();

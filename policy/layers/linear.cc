@@ -24,14 +24,19 @@ void Linear::collect(std::vector<Parameter*>& parameters) {
   for (Parameter& parameter : parameters_) parameters.push_back(&parameter);
 }
 
-void Linear::enable_gradients() {
-  grad_ = Tensor::zeros(value_.shape(), DType::kF32, value_.device());
+void Linear::enable_gradients(int64_t num_sources) {
+  grads_.clear();
+  for (int64_t source = 0; source < num_sources; ++source)
+    grads_.push_back(Tensor::zeros(value_.shape(), DType::kF32, value_.device()));
   if (bias_.defined()) bias_grad_ = Tensor::zeros(bias_.shape(), DType::kF32, bias_.device());
   int64_t begin = 0;
   for (Parameter& parameter : parameters_) {
     const bool is_bias = !parameter.is_matrix();
     const int64_t end = begin + parameter.value.dim(0);
-    parameter.grad = (is_bias ? bias_grad_ : grad_).rows(begin, end);
+    parameter.grad = (is_bias ? bias_grad_ : grads_[0]).rows(begin, end);
+    parameter.peer_grads.clear();
+    for (size_t source = 1; source < grads_.size(); ++source)
+      parameter.peer_grads.push_back(grads_[source].rows(begin, end));
     if (is_bias || !bias_.defined()) begin = end;  // a bias closes its part
   }
 }
@@ -88,7 +93,7 @@ Tensor Linear::forward(ExecContext& ctx, const Tensor& x) const {
 
 void Linear::backward(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dx,
                       Write write) {
-  kernels::linear_wgrad(ctx, dy, x, grad_);
+  kernels::linear_wgrad(ctx, dy, x, grads_[0]);
   if (bias_.defined()) kernels::bias_backward(ctx, dy, bias_grad_);
   kernels::linear_dgrad(ctx, dy, image_, dx, write);
 }

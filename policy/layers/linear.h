@@ -28,7 +28,9 @@ class Linear {
 
   void collect(std::vector<Parameter*>& parameters);
   /// Allocates zeroed gradients of the parameters.
-  void enable_gradients();
+  /// @param num_sources  ranks whose rows are summed apart: those of the first one in the
+  ///   parameters' grad, of the others in peer_grads. REQUIRES: 1 with bias.
+  void enable_gradients(int64_t num_sources = 1);
   /// Refreshes the working image.
   void pack(ExecContext& ctx, const PackOptions& options);
   /// Makes an image of rows [begin, end) of W alone. Whoever makes the images of all rows this way
@@ -46,13 +48,14 @@ class Linear {
   Tensor backward(ExecContext& ctx, const Tensor& dy, const Tensor& x);
 
   const kernels::PackedWeight& image() const { return image_; }
-  Tensor& grad() { return grad_; }
+  Tensor& grad(int64_t source = 0) { return grads_[static_cast<size_t>(source)]; }
 
  private:
   void read_rows(WeightSource& source, int64_t begin, int64_t end, float* out) const;
 
-  Tensor value_, grad_;      // [N, K] fp32; the model gives value_ memory
-  Tensor bias_, bias_grad_;  // [N] fp32; undefined without bias
+  Tensor value_;                      // [N, K] fp32; the model gives it memory
+  std::vector<Tensor> grads_ = {{}};  // of each source, [N, K] fp32
+  Tensor bias_, bias_grad_;           // [N] fp32; undefined without bias
   std::vector<Parameter> parameters_;
   kernels::PackedWeight image_;
 };

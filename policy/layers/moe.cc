@@ -18,9 +18,11 @@ Tensor as_fp32(ExecContext& ctx, const Tensor& x) {
 
 }  // namespace
 
-Moe::Moe(const std::string& prefix, const ModelConfig& config, Device device)
+Moe::Moe(const std::string& prefix, const ModelConfig& config, Device device,
+         const ExpertParallel& parallel)
     : gate_config_(config.gate()),
-      gate_(prefix + "gate", config.n_routed_experts, config.hidden_size, device) {
+      gate_(prefix + "gate", config.n_routed_experts, config.hidden_size, device),
+      parallel_(parallel) {
   if (config.has_router_bias())
     score_bias_ = Parameter{prefix + "gate.e_score_correction_bias",
                             Tensor::zeros({config.n_routed_experts}, DType::kF32, device),
@@ -32,24 +34,39 @@ Moe::Moe(const std::string& prefix, const ModelConfig& config, Device device)
   if (config.n_shared_experts > 0)
     shared_.emplace(prefix + "shared_experts.", config.hidden_size,
                     config.n_shared_experts * config.moe_intermediate_size, device);
-  for (SwiGluMlp& expert : experts_) {
-    gate_up_images_.push_back(&expert.gate_up().image());
-    down_images_.push_back(&expert.down().image());
-    gate_up_grads_.push_back(&expert.gate_up().grad());
-    down_grads_.push_back(&expert.down().grad());
-  }
+  const int64_t num_own = parallel.num_own(config.n_routed_experts);
+  own_ = std::span(experts_).subspan(static_cast<size_t>(parallel.group().rank() * num_own),
+                                     static_cast<size_t>(num_own));
+  for (int64_t source = 0; source < parallel.size(); ++source)
+    for (SwiGluMlp& expert : own_) {
+      gate_up_images_.push_back(&expert.gate_up().image());
+      down_images_.push_back(&expert.down().image());
+    }
 }
 
 void Moe::collect(std::vector<Parameter*>& parameters) {
   gate_.collect(parameters);
   if (score_bias_) parameters.push_back(&*score_bias_);
-  for (SwiGluMlp& expert : experts_) expert.collect(parameters);
+  for (size_t e = 0; e < experts_.size(); ++e) {
+    const size_t first = parameters.size();
+    experts_[e].collect(parameters);
+    if (parallel_.size() == 1) continue;
+    for (size_t p = first; p < parameters.size(); ++p)
+      parameters[p]->holder = static_cast<int>(e / own_.size());
+  }
   if (shared_) shared_->collect(parameters);
 }
 
 void Moe::enable_gradients() {
   gate_.enable_gradients();
-  for (SwiGluMlp& expert : experts_) expert.enable_gradients();
+  for (SwiGluMlp& expert : own_) expert.enable_gradients(parallel_.size());
+  gate_up_grads_.clear();
+  down_grads_.clear();
+  for (int64_t source = 0; source < parallel_.size(); ++source)
+    for (SwiGluMlp& expert : own_) {
+      gate_up_grads_.push_back(&expert.gate_up().grad(source));
+      down_grads_.push_back(&expert.down().grad(source));
+    }
   if (shared_) shared_->enable_gradients();
 }
 
@@ -57,7 +74,7 @@ void Moe::pack(ExecContext& ctx, const PackOptions& options) {
   PackOptions of_gate = options;
   of_gate.dtype = DType::kF32;
   gate_.pack(ctx, of_gate);
-  for (SwiGluMlp& expert : experts_) expert.pack(ctx, options);
+  for (SwiGluMlp& expert : own_) expert.pack(ctx, options);
   if (shared_) shared_->pack(ctx, options);
 }
 
@@ -90,22 +107,29 @@ void Moe::record(ExecContext& ctx, const Routing& routing,
                                        s.first_row + s.num_rows, stats.balance_alpha, nullptr);
 }
 
+Tensor Moe::expand(ExecContext& ctx, const Tensor& x, const kernels::ExpertRows& rows) const {
+  const int64_t k = gate_config_.num_experts_per_tok;
+  Tensor expanded = ctx.empty({x.dim(0) * k, x.dim(1)}, x.dtype());
+  kernels::expand_forward(ctx, x, rows, k, expanded);
+  return expanded;
+}
+
 Tensor Moe::forward(ExecContext& ctx, const Tensor& x,
                     std::span<const kernels::AttentionSegment> sequences, Saved* saved,
                     RoutingStats* stats) const {
   Routing r = route(ctx, x);
   if (stats) record(ctx, r, sequences, *stats);
 
-  const int64_t k = gate_config_.num_experts_per_tok, num_rows = x.dim(0) * k;
-  const int64_t d = x.dim(1), width = experts_[0].down().in_features();
-  Tensor expert_in = ctx.empty({num_rows, d}, x.dtype());
-  kernels::expand_forward(ctx, x, r.rows, k, expert_in);
-  Tensor gate_up = ctx.empty({num_rows, 2 * width}, x.dtype());
-  kernels::grouped_linear_forward(ctx, expert_in, r.rows.offsets, gate_up_images_, gate_up);
-  Tensor hidden = ctx.empty({num_rows, width}, x.dtype());
+  ExpertRoutes routes = parallel_.route(ctx, r.rows.offsets);
+  Tensor rows = parallel_.dispatch(ctx, routes, expand(ctx, x, r.rows));
+  const int64_t width = experts_[0].down().in_features();
+  Tensor gate_up = ctx.empty({rows.dim(0), 2 * width}, x.dtype());
+  kernels::grouped_linear_forward(ctx, rows, routes.offsets, gate_up_images_, gate_up);
+  Tensor hidden = ctx.empty({rows.dim(0), width}, x.dtype());
   kernels::swiglu_forward(ctx, gate_up, hidden);
-  Tensor expert_out = std::move(expert_in);  // read already; of the right size
-  kernels::grouped_linear_forward(ctx, hidden, r.rows.offsets, down_images_, expert_out);
+  // What went in is read already, and of the right size.
+  kernels::grouped_linear_forward(ctx, hidden, routes.offsets, down_images_, rows);
+  Tensor expert_out = parallel_.combine(ctx, routes, rows);
 
   Tensor shared_out;
   if (shared_) shared_out = shared_->forward(ctx, x, saved ? &saved->shared : nullptr);
@@ -118,6 +142,7 @@ Tensor Moe::forward(ExecContext& ctx, const Tensor& x,
     saved->topk_idx = std::move(r.topk_idx);
     saved->topk_weights = std::move(r.topk_weights);
     saved->rows = std::move(r.rows);
+    saved->routes = std::move(routes);
     saved->gate_up = std::move(gate_up);
     saved->expert_out = std::move(expert_out);
   }
@@ -127,8 +152,6 @@ Tensor Moe::forward(ExecContext& ctx, const Tensor& x,
 Tensor Moe::backward(ExecContext& ctx, const Tensor& dy,
                      std::span<const kernels::AttentionSegment> sequences, double balance_alpha,
                      const Saved& saved) {
-  const int64_t k = gate_config_.num_experts_per_tok, num_rows = saved.expert_out.dim(0);
-  const int64_t width = experts_[0].down().in_features();
   const DType dtype = dy.dtype();
   Tensor dexpert_out = ctx.empty(saved.expert_out.shape(), dtype);
   Tensor dtopk_weights = ctx.empty(saved.topk_weights.shape(), DType::kF32);
@@ -136,19 +159,23 @@ Tensor Moe::backward(ExecContext& ctx, const Tensor& dy,
                            dtopk_weights);
   Tensor dx = shared_ ? shared_->backward(ctx, dy, saved.shared) : ctx.zeros(dy.shape(), dtype);
 
-  Tensor hidden = ctx.empty({num_rows, width}, dtype);
+  const kernels::GroupOffsets offsets = saved.routes.offsets;
+  Tensor rows = parallel_.dispatch(ctx, saved.routes, dexpert_out);
+  dexpert_out = {};
+  Tensor hidden = ctx.empty({rows.dim(0), experts_[0].down().in_features()}, dtype);
   kernels::swiglu_forward(ctx, saved.gate_up, hidden);
-  kernels::grouped_linear_wgrad(ctx, dexpert_out, hidden, saved.rows.offsets, down_grads_);
+  kernels::grouped_linear_wgrad(ctx, rows, hidden, offsets, down_grads_);
   Tensor dhidden = std::move(hidden);
-  kernels::grouped_linear_dgrad(ctx, dexpert_out, saved.rows.offsets, down_images_, dhidden);
+  kernels::grouped_linear_dgrad(ctx, rows, offsets, down_images_, dhidden);
+  rows = {};  // its memory serves what follows
   Tensor dgate_up = ctx.empty(saved.gate_up.shape(), dtype);
   kernels::swiglu_backward(ctx, dhidden, saved.gate_up, dgate_up);
-  Tensor expert_in = std::move(dexpert_out);
-  kernels::expand_forward(ctx, saved.x, saved.rows, k, expert_in);
-  kernels::grouped_linear_wgrad(ctx, dgate_up, expert_in, saved.rows.offsets, gate_up_grads_);
-  Tensor dexpert_in = std::move(expert_in);
-  kernels::grouped_linear_dgrad(ctx, dgate_up, saved.rows.offsets, gate_up_images_, dexpert_in);
-  kernels::expand_backward(ctx, dexpert_in, saved.rows, k, dx, Write::kAccumulate);
+  rows = parallel_.dispatch(ctx, saved.routes, expand(ctx, saved.x, saved.rows));
+  kernels::grouped_linear_wgrad(ctx, dgate_up, rows, offsets, gate_up_grads_);
+  kernels::grouped_linear_dgrad(ctx, dgate_up, offsets, gate_up_images_, rows);
+  const Tensor dexpert_in = parallel_.combine(ctx, saved.routes, rows);
+  kernels::expand_backward(ctx, dexpert_in, saved.rows, gate_config_.num_experts_per_tok, dx,
+                           Write::kAccumulate);
 
   route_backward(ctx, dtopk_weights, sequences, balance_alpha, saved, dx);
   return dx;

@@ -9,6 +9,7 @@
 #include "kernels/moe/topk_gate.h"
 #include "policy/layers/swiglu_mlp.h"
 #include "policy/model_config.h"
+#include "policy/parallel/expert_parallel.h"
 
 namespace moerl {
 
@@ -23,19 +24,24 @@ struct RoutingStats {
 
 /// Mixture of experts: y = sum_k w_k expert_k(x) + shared(x), with the experts and weights of
 /// topk_gate. The router runs in fp32: x is widened, its weight is never rounded.
+/// Under expert parallel a rank has the experts of its own; forward and backward are called by all
+/// ranks together, each with its own tokens or none.
 class Moe {
  public:
   struct Saved {
     Tensor x;                               // [T, D]
     Tensor scores, topk_idx, topk_weights;  // [T, E], [T, K], [T, K]
     kernels::ExpertRows rows;
-    Tensor gate_up;     // [T K, 2 I], sorted by expert
-    Tensor expert_out;  // [T K, D]
+    ExpertRoutes routes;
+    Tensor gate_up;     // [rows that came here, 2 I]
+    Tensor expert_out;  // [T K, D], sorted by expert
     SwiGluMlp::Saved shared;
   };
 
   /// @param prefix  of the parameters' names, with its dot.
-  Moe(const std::string& prefix, const ModelConfig& config, Device device);
+  /// @throws ConfigError if the ranks of a group cannot have as many experts each.
+  Moe(const std::string& prefix, const ModelConfig& config, Device device,
+      const ExpertParallel& parallel);
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();
@@ -63,6 +69,8 @@ class Moe {
     kernels::ExpertRows rows;
   };
   Routing route(ExecContext& ctx, const Tensor& x) const;
+  /// Each token's row for each of its experts, [T K, D], sorted by expert.
+  Tensor expand(ExecContext& ctx, const Tensor& x, const kernels::ExpertRows& rows) const;
   void record(ExecContext& ctx, const Routing& routing,
               std::span<const kernels::AttentionSegment> sequences, RoutingStats& stats) const;
   void route_backward(ExecContext& ctx, const Tensor& dtopk_weights,
@@ -72,9 +80,12 @@ class Moe {
   kernels::GateConfig gate_config_;
   Linear gate_;                          // [E, D], working type fp32
   std::optional<Parameter> score_bias_;  // [E]; where the model has_router_bias
-  std::vector<SwiGluMlp> experts_;
+  ExpertParallel parallel_;
+  std::vector<SwiGluMlp> experts_;  // all; those of other ranks are names and shapes
+  std::span<SwiGluMlp> own_;        // of experts_
   std::optional<SwiGluMlp> shared_;
-  std::vector<const kernels::PackedWeight*> gate_up_images_, down_images_;  // of experts_
+  // By row group: the own experts for each rank of the group.
+  std::vector<const kernels::PackedWeight*> gate_up_images_, down_images_;
   std::vector<Tensor*> gate_up_grads_, down_grads_;
 };
 

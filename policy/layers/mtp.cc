@@ -5,11 +5,11 @@
 namespace moerl {
 
 MtpModule::MtpModule(const std::string& prefix, const ModelConfig& config, int64_t layer,
-                     Device device)
+                     Device device, const ExpertParallel& experts)
     : embedded_norm_(prefix + "enorm.weight", config.hidden_size, config.rms_norm_eps, device),
       hidden_norm_(prefix + "hnorm.weight", config.hidden_size, config.rms_norm_eps, device),
       eh_proj_(prefix + "eh_proj", config.hidden_size, 2 * config.hidden_size, device),
-      block_(prefix, config, layer, device),
+      block_(prefix, config, layer, device, experts),
       head_norm_(prefix + "shared_head.norm.weight", config.hidden_size, config.rms_norm_eps,
                  device) {}
 

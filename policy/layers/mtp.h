@@ -24,7 +24,8 @@ class MtpModule {
   };
 
   /// @param layer  index of the module's block, num_hidden_layers.
-  MtpModule(const std::string& prefix, const ModelConfig& config, int64_t layer, Device device);
+  MtpModule(const std::string& prefix, const ModelConfig& config, int64_t layer, Device device,
+            const ExpertParallel& experts);
 
   void collect(std::vector<Parameter*>& parameters);
   void enable_gradients();

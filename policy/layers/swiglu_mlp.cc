@@ -15,9 +15,9 @@ void SwiGluMlp::collect(std::vector<Parameter*>& parameters) {
   down_.collect(parameters);
 }
 
-void SwiGluMlp::enable_gradients() {
-  gate_up_.enable_gradients();
-  down_.enable_gradients();
+void SwiGluMlp::enable_gradients(int64_t num_sources) {
+  gate_up_.enable_gradients(num_sources);
+  down_.enable_gradients(num_sources);
 }
 
 void SwiGluMlp::pack(ExecContext& ctx, const PackOptions& options) {

@@ -21,7 +21,8 @@ class SwiGluMlp {
             Device device);
 
   void collect(std::vector<Parameter*>& parameters);
-  void enable_gradients();
+  /// @param num_sources  as in Linear.
+  void enable_gradients(int64_t num_sources = 1);
   void pack(ExecContext& ctx, const PackOptions& options);
 
   /// @param x [T, D]. @param saved  null in inference.

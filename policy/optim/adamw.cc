@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <numeric>
 
 #include "common/error.h"
 #include "kernels/optim/adamw.h"
@@ -19,42 +21,50 @@ constexpr const char* kStepName = "num_steps";
 /// The step count travels as two fp32 digits of this base: whole numbers that fp32 holds exactly.
 constexpr int64_t kStepBase = int64_t{1} << 20;
 
-std::vector<Parameter*> with_gradients(const std::vector<Parameter*>& parameters) {
+std::vector<Parameter*> learned(const std::vector<Parameter*>& parameters,
+                                const ExpertParallel& experts) {
   std::vector<Parameter*> used;
   for (Parameter* parameter : parameters) {
     if (parameter->is_buffer) continue;
-    check(parameter->grad.defined(), "AdamW: ", parameter->name,
+    check(parameter->grad.defined() || !experts.holds(*parameter), "AdamW: ", parameter->name,
           " has no gradient; enable the model's gradients first");
     used.push_back(parameter);
   }
   return used;
 }
 
-std::vector<int64_t> sizes_of(const std::vector<Parameter*>& parameters) {
+/// The slices of the parameters that are held by `holder`; the others count as empty.
+ParameterSlices slices_of(const std::vector<Parameter*>& parameters, int holder, int num_slices) {
   std::vector<int64_t> sizes;
-  for (const Parameter* parameter : parameters) sizes.push_back(parameter->value.numel());
-  return sizes;
+  for (const Parameter* parameter : parameters)
+    sizes.push_back(parameter->holder == holder ? parameter->value.numel() : 0);
+  return {std::move(sizes), num_slices, kernels::kSumBlock};
 }
+
+/// The sum of squares of one block of the gradient.
+struct BlockSquares {
+  int64_t block;  // counted over all parameters
+  double squares;
+};
 
 /// Elements [begin, end) of a tensor, sharing its memory.
 Tensor elements(const Tensor& tensor, int64_t begin, int64_t end) {
   return tensor.view({tensor.numel()}).rows(begin, end);
 }
 
-/// The runs of several tensors, one after the other, on the host. @param tensor_of  a parameter's.
+/// Copies the runs of several tensors, one after the other, to a tensor of the host.
+/// @param tensor_of  a parameter's.
 template <typename TensorOf>
-Tensor packed(const std::vector<ParameterRun>& runs, const TensorOf& tensor_of) {
-  Tensor out = Tensor::empty({num_elements(runs)}, DType::kF32);
+void pack(const std::vector<ParameterRun>& runs, const TensorOf& tensor_of, Tensor out) {
   int64_t offset = 0;
   for (const ParameterRun& run : runs) {
     const int64_t end = offset + run.size();
     out.rows(offset, end).copy_from(elements(tensor_of(run.parameter), run.begin, run.end));
     offset = end;
   }
-  return out;
 }
 
-/// The inverse of packed.
+/// The inverse of pack.
 template <typename TensorOf>
 void unpack(const Tensor& values, const std::vector<ParameterRun>& runs,
             const TensorOf& tensor_of) {
@@ -70,82 +80,133 @@ void unpack(const Tensor& values, const std::vector<ParameterRun>& runs,
 
 AdamW::AdamW(std::vector<Parameter*> parameters, const OptimConfig& config,
              const DataParallel& parallel)
-    : parameters_(with_gradients(parameters)),
-      config_(config),
-      parallel_(parallel),
-      slices_(sizes_of(parameters_), parallel.comm().size(), kernels::kSumBlock),
-      own_(slices_.slice(parallel.comm().rank())) {
-  const int64_t n = num_elements(own_);
+    : parameters_(learned(parameters, parallel.experts())), config_(config), parallel_(parallel) {
+  const ExpertParallel& experts = parallel_.experts();
+  slices_.push_back(slices_of(parameters_, Parameter::kEveryRank, parallel_.comm().size()));
+  add_share(parallel_.comm(), Parameter::kEveryRank, 1);
+  offsets_.resize(parameters_.size());
+  if (experts.size() > 1) {
+    for (int holder = 0; holder < experts.size(); ++holder)
+      slices_.push_back(slices_of(parameters_, holder, experts.replicas().size()));
+    add_share(experts.replicas(), experts.group().rank(), experts.size());
+  }
+  for_each_run([&](const Share&, const ParameterRun& run, int64_t offset) {
+    offsets_[run.parameter] = offset;
+  });
+}
+
+void AdamW::add_share(Communicator& comm, int holder, int64_t num_sources) {
+  const std::vector<ParameterRun> own = slices(holder).slice(comm.rank());
+  const int64_t n = num_elements(own);
   const Device device = parameters_.empty() ? Device::kCpu : parameters_.front()->value.device();
-  m_ = Tensor::zeros({n}, DType::kF32, device);
-  v_ = Tensor::zeros({n}, DType::kF32, device);
+  Share& share = shares_.emplace_back(Share{.comm = &comm,
+                                            .holder = holder,
+                                            .num_sources = num_sources,
+                                            .own = own,
+                                            .m = Tensor::zeros({n}, DType::kF32, device),
+                                            .v = Tensor::zeros({n}, DType::kF32, device)});
   if (parallel_.num_shards() == 1) return;
   check(device == Device::kCpu, "AdamW: the parameters lie on ", device_name(device),
         "; shards are added on the cpu only");
-  grad_sum_ = Tensor::zeros({n}, DType::kF32);
+  share.grad_sum = Tensor::zeros({n}, DType::kF32);
+}
+
+void AdamW::zero_gradients(ExecContext& ctx) {
+  ctx.pool().parallel_for(static_cast<int64_t>(parameters_.size()), [&](int64_t i) {
+    Parameter& parameter = *parameters_[static_cast<size_t>(i)];
+    if (parameter.grad.defined()) parameter.grad.fill_zero();
+    for (Tensor& grad : parameter.peer_grads) grad.fill_zero();
+  });
 }
 
 void AdamW::add_shards(ExecContext& ctx) {
   if (parallel_.num_shards() == 1) return;
-  Communicator& comm = parallel_.comm();
-  const auto grad_of = [&](size_t p) -> const Tensor& { return parameters_[p]->grad; };
-  int64_t offset = 0;
-  for (int64_t window = 0; window < slices_.num_windows(); ++window) {
-    std::vector<Tensor> parts;
-    for (int r = 0; r < comm.size(); ++r)
-      parts.push_back(packed(slices_.window(r, window), grad_of));
-    const int64_t n = parts[static_cast<size_t>(comm.rank())].numel();
-    Tensor sum = grad_sum_.rows(offset, offset + n);
-    reduce_scatter(ctx, comm, parts, sum);
-    offset += n;
+  for (Share& share : shares_) {
+    int64_t offset = 0;
+    for (int64_t window = 0; window < slices(share.holder).num_windows(); ++window) {
+      std::vector<Tensor> parts;
+      for (int r = 0; r < share.comm->size(); ++r)
+        parts.push_back(gradients_of(share, slices(share.holder).window(r, window)));
+      const int64_t n = num_elements(slices(share.holder).window(share.comm->rank(), window));
+      Tensor sum = share.grad_sum.rows(offset, offset + n);
+      reduce_scatter(ctx, *share.comm, parts, sum, share.num_sources);
+      offset += n;
+    }
   }
-  ctx.pool().parallel_for(static_cast<int64_t>(parameters_.size()), [&](int64_t i) {
-    parameters_[static_cast<size_t>(i)]->grad.fill_zero();
-  });
+  zero_gradients(ctx);
 }
 
-Tensor AdamW::gradient(const ParameterRun& run, int64_t offset) const {
+Tensor AdamW::gradients_of(const Share& share, const std::vector<ParameterRun>& runs) const {
+  const int64_t n = num_elements(runs);
+  Tensor all = Tensor::empty({share.num_sources * n}, DType::kF32);
+  for (int64_t source = 0; source < share.num_sources; ++source)
+    pack(
+        runs,
+        [&](size_t p) -> const Tensor& {
+          return source == 0 ? parameters_[p]->grad
+                             : parameters_[p]->peer_grads[static_cast<size_t>(source - 1)];
+        },
+        all.rows(source * n, (source + 1) * n));
+  return all;
+}
+
+Tensor AdamW::gradient(const Share& share, const ParameterRun& run, int64_t offset) const {
   return parallel_.num_shards() == 1
              ? elements(parameters_[run.parameter]->grad, run.begin, run.end)
-             : grad_sum_.rows(offset, offset + run.size());
+             : share.grad_sum.rows(offset, offset + run.size());
+}
+
+void AdamW::for_each_run(
+    const std::function<void(const Share&, const ParameterRun&, int64_t offset)>& f) const {
+  for (const Share& share : shares_) {
+    int64_t offset = 0;
+    for (const ParameterRun& run : share.own) {
+      f(share, run, offset);
+      offset += run.size();
+    }
+  }
 }
 
 double AdamW::sum_of_squares(ExecContext& ctx) const {
-  std::vector<Tensor> grads;
-  int64_t offset = 0;
-  for (const ParameterRun& run : own_) {
-    grads.push_back(gradient(run, offset));
-    offset += run.size();
-  }
   if (parallel_.comm().size() == 1) {
+    std::vector<Tensor> grads;
+    for_each_run([&](const Share& share, const ParameterRun& run, int64_t offset) {
+      grads.push_back(gradient(share, run, offset));
+    });
     std::vector<const Tensor*> all;
     for (const Tensor& grad : grads) all.push_back(&grad);
     return kernels::sum_of_squares(ctx, all);
   }
-  // The same sum, block by block over all ranks.
-  std::vector<double> squares;
-  for (const Tensor& grad : grads)
+  // The same sum, block by block, each from the rank that has it.
+  std::vector<int64_t> first_block = {0};  // of each parameter
+  for (const Parameter* parameter : parameters_)
+    first_block.push_back(first_block.back() +
+                          (parameter->value.numel() + kernels::kSumBlock - 1) / kernels::kSumBlock);
+  std::vector<BlockSquares> mine;
+  for_each_run([&](const Share& share, const ParameterRun& run, int64_t offset) {
+    const Tensor grad = gradient(share, run, offset);
     for (int64_t begin = 0; begin < grad.numel(); begin += kernels::kSumBlock) {
       const Tensor block = grad.rows(begin, std::min(begin + kernels::kSumBlock, grad.numel()));
       const Tensor* one = &block;
-      squares.push_back(kernels::sum_of_squares(ctx, {&one, 1}));
+      mine.push_back({first_block[run.parameter] + (run.begin + begin) / kernels::kSumBlock,
+                      kernels::sum_of_squares(ctx, {&one, 1})});
     }
-  double sum = 0;
-  for (const std::vector<double>& of_rank : all_gather(parallel_.comm(), squares))
-    for (double square : of_rank) sum += square;
-  return sum;
+  });
+  std::vector<double> squares(static_cast<size_t>(first_block.back()));
+  for (const std::vector<BlockSquares>& of_rank : all_gather(parallel_.comm(), mine))
+    for (const BlockSquares& block : of_rank)
+      squares[static_cast<size_t>(block.block)] = block.squares;
+  return std::accumulate(squares.begin(), squares.end(), 0.0);
 }
 
 void AdamW::throw_not_finite(ExecContext& ctx, double norm) const {
   size_t first = parameters_.size();
-  int64_t offset = 0;
-  for (const ParameterRun& run : own_) {
-    const Tensor grad = gradient(run, offset);
+  for_each_run([&](const Share& share, const ParameterRun& run, int64_t offset) {
+    const Tensor grad = gradient(share, run, offset);
     const Tensor* one = &grad;
     if (!std::isfinite(kernels::sum_of_squares(ctx, {&one, 1})))
       first = std::min(first, run.parameter);
-    offset += run.size();
-  }
+  });
   for (const std::vector<size_t>& of_rank : all_gather(parallel_.comm(), std::vector{first}))
     first = std::min(first, of_rank[0]);
   const std::string what =
@@ -171,90 +232,95 @@ double AdamW::step(ExecContext& ctx, double lr) {
   };
   if (config_.grad_clip > 0 && norm > config_.grad_clip)
     step.grad_scale = static_cast<float>(config_.grad_clip / norm);
-  int64_t offset = 0;
-  for (const ParameterRun& run : own_) {
+  for_each_run([&](const Share& share, const ParameterRun& run, int64_t offset) {
     const Parameter& p = *parameters_[run.parameter];
     step.weight_decay = p.decays() ? static_cast<float>(config_.weight_decay) : 0;
     const int64_t end = offset + run.size();
-    Tensor weight = elements(p.value, run.begin, run.end), m = m_.rows(offset, end),
-           v = v_.rows(offset, end);
-    kernels::adamw(ctx, step, gradient(run, offset), weight, m, v);
-    offset = end;
-  }
-  if (parallel_.comm().size() > 1) share_weights();
+    Tensor weight = elements(p.value, run.begin, run.end), m = share.m.rows(offset, end),
+           v = share.v.rows(offset, end);
+    kernels::adamw(ctx, step, gradient(share, run, offset), weight, m, v);
+  });
+  share_weights();
 
   if (parallel_.num_shards() > 1) {
-    grad_sum_.fill_zero();
+    for (Share& share : shares_) share.grad_sum.fill_zero();
   } else {
-    ctx.pool().parallel_for(static_cast<int64_t>(parameters_.size()), [&](int64_t i) {
-      parameters_[static_cast<size_t>(i)]->grad.fill_zero();
-    });
+    zero_gradients(ctx);
   }
   return norm;
 }
 
 void AdamW::share_weights() {
-  Communicator& comm = parallel_.comm();
   const auto value_of = [&](size_t p) -> Tensor& { return parameters_[p]->value; };
-  for (int64_t window = 0; window < slices_.num_windows(); ++window) {
-    std::vector<Tensor> all;
-    for (int r = 0; r < comm.size(); ++r)
-      all.push_back(Tensor::empty({num_elements(slices_.window(r, window))}, DType::kF32));
-    all_gather(comm, packed(slices_.window(comm.rank(), window), value_of), all);
-    for (int r = 0; r < comm.size(); ++r)
-      if (r != comm.rank())
-        unpack(all[static_cast<size_t>(r)], slices_.window(r, window), value_of);
+  for (const Share& share : shares_) {
+    Communicator& comm = *share.comm;
+    if (comm.size() == 1) continue;
+    for (int64_t window = 0; window < slices(share.holder).num_windows(); ++window) {
+      std::vector<Tensor> all;
+      for (int r = 0; r < comm.size(); ++r)
+        all.push_back(
+            Tensor::empty({num_elements(slices(share.holder).window(r, window))}, DType::kF32));
+      const std::vector<ParameterRun> mine = slices(share.holder).window(comm.rank(), window);
+      Tensor values = Tensor::empty({num_elements(mine)}, DType::kF32);
+      pack(mine, value_of, values);
+      all_gather(comm, values, all);
+      for (int r = 0; r < comm.size(); ++r)
+        if (r != comm.rank())
+          unpack(all[static_cast<size_t>(r)], slices(share.holder).window(r, window), value_of);
+    }
   }
 }
 
-std::vector<Tensor> AdamW::gather_slices(const Tensor& slice) const {
+Tensor AdamW::gather(size_t p, Tensor Share::*moment) const {
   Communicator& comm = parallel_.comm();
+  const int holder = parameters_[p]->holder, size = static_cast<int>(parallel_.experts().size());
+  const auto run_of = [&](int rank) -> ParameterRun {
+    if (holder == Parameter::kEveryRank) return slices(holder).run(rank, p);
+    return rank % size == holder ? slices(holder).run(rank / size, p) : ParameterRun{p, 0, 0};
+  };
+  const ParameterRun own = run_of(comm.rank());
+  Tensor mine = Tensor::empty({own.size()}, DType::kF32);
+  if (own.size() > 0)
+    mine.copy_from((shares_[holder == Parameter::kEveryRank ? 0 : 1].*moment)
+                       .rows(offsets_[p], offsets_[p] + own.size()));
   const bool is_root = comm.rank() == 0;
-  std::vector<Tensor> whole;
-  if (comm.size() == 1) {
-    int64_t begin = 0;
-    for (const Parameter* parameter : parameters_) {
-      const int64_t end = begin + parameter->value.numel();
-      whole.push_back(slice.rows(begin, end).view(parameter->value.shape()));
-      begin = end;
-    }
-    return whole;
-  }
-  if (is_root)
-    for (const Parameter* parameter : parameters_)
-      whole.push_back(Tensor::empty(parameter->value.shape(), DType::kF32));
-  int64_t offset = 0;
-  for (int64_t window = 0; window < slices_.num_windows(); ++window) {
-    const int64_t n = num_elements(slices_.window(comm.rank(), window));
-    std::vector<Tensor> all;
-    for (int r = 0; is_root && r < comm.size(); ++r)
-      all.push_back(Tensor::empty({num_elements(slices_.window(r, window))}, DType::kF32));
-    gather(comm, slice.rows(offset, offset + n), all);
-    for (size_t r = 0; r < all.size(); ++r)
-      unpack(all[r], slices_.window(static_cast<int>(r), window),
-             [&](size_t p) -> Tensor& { return whole[p]; });
-    offset += n;
-  }
+  std::vector<Tensor> all;
+  for (int r = 0; is_root && r < comm.size(); ++r)
+    all.push_back(Tensor::empty({run_of(r).size()}, DType::kF32));
+  moerl::gather(comm, mine, all);
+  if (!is_root) return {};
+  Tensor whole = Tensor::empty(parameters_[p]->value.shape(), DType::kF32);
+  for (int r = 0; r < comm.size(); ++r)
+    unpack(all[static_cast<size_t>(r)], {run_of(r)}, [&](size_t) -> Tensor& { return whole; });
   return whole;
 }
 
 void AdamW::save(const std::filesystem::path& path) const {
-  const std::vector<Tensor> m = gather_slices(m_), v = gather_slices(v_);
-  if (parallel_.comm().rank() != 0) return;
+  struct Moment {
+    size_t parameter;
+    Tensor Share::*tensor;
+  };
+  std::map<std::string, Moment> moments;  // in the order in which the writer asks for them
+  for (size_t p = 0; p < parameters_.size(); ++p) {
+    moments[kFirstMoment + parameters_[p]->name] = {p, &Share::m};
+    moments[kSecondMoment + parameters_[p]->name] = {p, &Share::v};
+  }
+  if (parallel_.comm().rank() != 0) {
+    for (const auto& [name, moment] : moments) gather(moment.parameter, moment.tensor);
+    return;
+  }
   const float steps[2] = {static_cast<float>(num_steps_ / kStepBase),
                           static_cast<float>(num_steps_ % kStepBase)};
   policy::SafetensorsWriter writer;
-  std::vector<Tensor> on_host;  // lives until written
-  const auto add = [&](const std::string& name, const Tensor& moment) {
-    const Tensor& values = on_host.emplace_back(moment.to(Device::kCpu));
-    writer.add(name, policy::SafetensorsDtype::kF32, values.shape(), values.raw());
-  };
   writer.add(kStepName, policy::SafetensorsDtype::kF32, {2}, steps);
-  for (size_t p = 0; p < parameters_.size(); ++p) {
-    const std::string& name = parameters_[p]->name;
-    add(kFirstMoment + name, m[p]);
-    add(kSecondMoment + name, v[p]);
-  }
+  Tensor values;  // of the moment that is being written
+  for (const auto& [name, moment] : moments)
+    writer.add(name, policy::SafetensorsDtype::kF32, parameters_[moment.parameter]->value.shape(),
+               [this, &values, moment] {
+                 values = gather(moment.parameter, moment.tensor);
+                 return std::as_bytes(
+                     std::span(values.data<float>(), static_cast<size_t>(values.numel())));
+               });
   writer.write(path);
 }
 
@@ -285,27 +351,31 @@ void AdamW::load(const std::filesystem::path& path) {
   float steps[2];
   policy::convert_to_f32(file.tensor(kStepName), steps);
   num_steps_ = static_cast<int64_t>(steps[0]) * kStepBase + static_cast<int64_t>(steps[1]);
-  HostCopy first(m_), second(v_);
-  float *m = first.tensor().data<float>(), *v = second.tensor().data<float>();
-  for (const ParameterRun& run : own_) {
-    const std::string& name = parameters_[run.parameter]->name;
-    const auto copy_run = [&](const std::string& tensor, float* to) {
-      std::memcpy(to, file.tensor(tensor).data.data() + run.begin * int64_t{sizeof(float)},
-                  static_cast<size_t>(run.size()) * sizeof(float));
-      return to + run.size();
-    };
-    m = copy_run(kFirstMoment + name, m);
-    v = copy_run(kSecondMoment + name, v);
+  for (Share& share : shares_) {
+    HostCopy first(share.m), second(share.v);
+    float *m = first.tensor().data<float>(), *v = second.tensor().data<float>();
+    for (const ParameterRun& run : share.own) {
+      const std::string& name = parameters_[run.parameter]->name;
+      const auto copy_run = [&](const std::string& tensor, float* to) {
+        std::memcpy(to, file.tensor(tensor).data.data() + run.begin * int64_t{sizeof(float)},
+                    static_cast<size_t>(run.size()) * sizeof(float));
+        return to + run.size();
+      };
+      m = copy_run(kFirstMoment + name, m);
+      v = copy_run(kSecondMoment + name, v);
+    }
+    first.write_back();
+    second.write_back();
   }
-  first.write_back();
-  second.write_back();
 }
 
 void AdamW::reset(const OptimConfig& config) {
   config_ = config;
   num_steps_ = 0;
-  m_.fill_zero();
-  v_.fill_zero();
+  for (Share& share : shares_) {
+    share.m.fill_zero();
+    share.v.fill_zero();
+  }
 }
 
 }  // namespace moerl

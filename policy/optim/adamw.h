@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <vector>
 
 #include "kernels/exec_context.h"
@@ -14,11 +15,12 @@ namespace moerl {
 /// (buffers) are left alone. Bitwise repeatable at any number of threads and ranks.
 ///
 /// Over several ranks it is ZeRO-1 (Rajbhandari et al. 2020, arXiv:1910.02054): each rank holds the
-/// moments of its slice of all elements, updates that slice of the weights and gets the others.
+/// moments of its slice of the elements that it and others hold, updates that slice of the weights
+/// and gets the others. Under expert parallel the ranks with the same experts divide those.
 /// Every member but num_steps, reset and set_config is then called by all ranks together.
 class AdamW {
  public:
-  /// @param parameters  borrowed; gradients enabled.
+  /// @param parameters  of a model with parallel.experts(); borrowed; gradients enabled.
   AdamW(std::vector<Parameter*> parameters, const OptimConfig& config,
         const DataParallel& parallel = {});
 
@@ -41,8 +43,7 @@ class AdamW {
   int64_t num_steps() const { return num_steps_; }
 
   /// Writes moments and step count, bit for bit, to one safetensors file; load() restores them. The
-  /// file does not depend on the number of ranks; rank 0 writes it, and holds the moments of all
-  /// ranks meanwhile.
+  /// file does not depend on the number of ranks; rank 0 writes it, one tensor at a time.
   /// @throws IoError; on load also if a tensor is missing or its shape differs.
   void save(const std::filesystem::path& path) const;
   void load(const std::filesystem::path& path);
@@ -52,21 +53,42 @@ class AdamW {
   void set_config(const OptimConfig& config) { config_ = config; }
 
  private:
+  /// Parameters that the same ranks hold, cut into a slice for each of them: those that every rank
+  /// holds, and the experts of this rank, if not all have all.
+  struct Share {
+    Communicator* comm;             // those ranks
+    int holder;                     // of its parameters
+    int64_t num_sources;            // gradients of each parameter that one rank has
+    std::vector<ParameterRun> own;  // this rank's slice
+    Tensor m, v;                    // of it, fp32
+    Tensor grad_sum;                // of it, over the shards so far; undefined with one shard
+  };
+
+  void add_share(Communicator& comm, int holder, int64_t num_sources);
+  /// The parameters with this holder, cut for the ranks that have them.
+  const ParameterSlices& slices(int holder) const {
+    return slices_[static_cast<size_t>(holder - Parameter::kEveryRank)];
+  }
+  /// Calls f for the runs of this rank's slices. @param offset  of the run in the share's tensors.
+  void for_each_run(
+      const std::function<void(const Share&, const ParameterRun&, int64_t offset)>& f) const;
+  /// This rank's gradients of the runs, one source's after the other's.
+  Tensor gradients_of(const Share& share, const std::vector<ParameterRun>& runs) const;
   /// The gradient of an update over a run of this rank's slice.
-  Tensor gradient(const ParameterRun& run, int64_t offset) const;
+  Tensor gradient(const Share& share, const ParameterRun& run, int64_t offset) const;
+  void zero_gradients(ExecContext& ctx);
   double sum_of_squares(ExecContext& ctx) const;
   [[noreturn]] void throw_not_finite(ExecContext& ctx, double norm) const;
   void share_weights();
-  /// The whole tensors, one for each parameter, of a slice that each rank has; on rank 0.
-  std::vector<Tensor> gather_slices(const Tensor& slice) const;
+  /// A moment of one parameter, on the host of rank 0; undefined on the others.
+  Tensor gather(size_t parameter, Tensor Share::*moment) const;
 
-  std::vector<Parameter*> parameters_;  // those with a gradient
+  std::vector<Parameter*> parameters_;  // all that learn, also those of other ranks
   OptimConfig config_;
   DataParallel parallel_;
-  ParameterSlices slices_;
-  std::vector<ParameterRun> own_;  // this rank's slice
-  Tensor m_, v_;                   // of it, fp32
-  Tensor grad_sum_;                // of it, over the shards so far; undefined with one shard
+  std::vector<ParameterSlices> slices_;  // by holder
+  std::vector<Share> shares_;
+  std::vector<int64_t> offsets_;  // of each parameter's run in its share's tensors
   int64_t num_steps_ = 0;
 };
 

@@ -34,12 +34,21 @@ std::vector<ParameterRun> ParameterSlices::window(int slice, int64_t index) cons
 
 std::vector<ParameterRun> ParameterSlices::runs(int64_t begin_block, int64_t end_block) const {
   std::vector<ParameterRun> runs;
-  for (size_t p = 0; p < sizes_.size(); ++p) {
-    const int64_t begin = std::max(begin_block, first_blocks_[p]) - first_blocks_[p];
-    const int64_t end = std::min(end_block, first_blocks_[p + 1]) - first_blocks_[p];
-    if (begin < end) runs.push_back({p, begin * block_, std::min(end * block_, sizes_[p])});
-  }
+  for (size_t p = 0; p < sizes_.size(); ++p)
+    if (const ParameterRun part = run(p, begin_block, end_block); part.size() > 0)
+      runs.push_back(part);
   return runs;
+}
+
+ParameterRun ParameterSlices::run(size_t p, int64_t begin_block, int64_t end_block) const {
+  const int64_t begin = std::max(begin_block, first_blocks_[p]) - first_blocks_[p];
+  const int64_t end = std::min(end_block, first_blocks_[p + 1]) - first_blocks_[p];
+  if (begin >= end) return {p, 0, 0};
+  return {p, begin * block_, std::min(end * block_, sizes_[p])};
+}
+
+ParameterRun ParameterSlices::run(int slice, size_t parameter) const {
+  return run(parameter, first_block(slice), first_block(slice + 1));
 }
 
 int64_t num_elements(const std::vector<ParameterRun>& runs) {

@@ -24,6 +24,8 @@ class ParameterSlices {
   int num_slices() const { return num_slices_; }
   /// In the order of the parameters.
   std::vector<ParameterRun> slice(int index) const;
+  /// What a slice has of one parameter; may be empty.
+  ParameterRun run(int slice, size_t parameter) const;
   /// A slice is sent in windows, which bound the memory that it takes. Window i of every slice
   /// travels at the same time; it is empty where a slice is over.
   int64_t num_windows() const;
@@ -31,6 +33,7 @@ class ParameterSlices {
 
  private:
   int64_t first_block(int slice) const { return first_blocks_.back() * slice / num_slices_; }
+  ParameterRun run(size_t parameter, int64_t begin_block, int64_t end_block) const;
   std::vector<ParameterRun> runs(int64_t begin_block, int64_t end_block) const;
 
   std::vector<int64_t> sizes_;

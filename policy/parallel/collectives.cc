@@ -62,17 +62,19 @@ void gather(Communicator& comm, const Tensor& mine, std::span<Tensor> all, int r
 }
 
 void reduce_scatter(ExecContext& ctx, Communicator& comm, std::span<const Tensor> parts,
-                    Tensor& sum) {
+                    Tensor& sum, int64_t num_summands) {
   std::vector<Tensor> received;
   std::vector<std::span<const std::byte>> send;
   std::vector<std::span<std::byte>> recv;
   for (const Tensor& part : parts) {
     send.push_back(bytes_of(part));
-    received.push_back(ctx.empty(sum.shape(), DType::kF32));
+    received.push_back(ctx.empty({num_summands * sum.numel()}, DType::kF32));
     recv.push_back(writable_bytes_of(received.back()));
   }
   comm.all_to_all_v(send, recv);
-  for (const Tensor& part : received) kernels::add_inplace(ctx, part, sum);
+  for (const Tensor& part : received)
+    for (int64_t i = 0; i < num_summands; ++i)
+      kernels::add_inplace(ctx, part.rows(i * sum.numel(), (i + 1) * sum.numel()), sum);
 }
 
 }  // namespace moerl

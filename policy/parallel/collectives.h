@@ -44,9 +44,10 @@ void gather(Communicator& comm, const Tensor& mine, std::span<Tensor> all, int r
 
 /// sum += parts of rank 0, then of rank 1, and so on: one order of additions, whatever the network
 /// does, so that the bits are a function of the parts alone.
-/// @param parts  [size()] fp32: parts[r] is what this rank has for rank r.
-/// @param sum    fp32, as large as what every rank has for this one; accumulated.
+/// @param parts  [size()] fp32: parts[r] is what this rank has for rank r: num_summands parts as
+///   large as `sum` is there, one after the other, added in this order.
+/// @param sum    fp32; accumulated.
 void reduce_scatter(ExecContext& ctx, Communicator& comm, std::span<const Tensor> parts,
-                    Tensor& sum);
+                    Tensor& sum, int64_t num_summands = 1);
 
 }  // namespace moerl

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <span>
 #include <stdexcept>
+#include <string>
 
 namespace moerl {
 
@@ -34,9 +35,9 @@ class Communicator {
   virtual void all_to_all_v(std::span<const std::span<const std::byte>> send,
                             std::span<const std::span<std::byte>> recv) = 0;
 
-  /// Ends all ranks at once, where the launcher can: after an error on this one, which nobody else
-  /// has to wait out. May return.
-  virtual void abort() = 0;
+  /// Writes the reason to stderr and ends all ranks at once, where the launcher can: after an error
+  /// on this one, which nobody else has to wait out. May return.
+  virtual void abort(const std::string& reason) = 0;
 };
 
 /// The communicator of a run in one process.

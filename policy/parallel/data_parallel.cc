@@ -1,9 +1,11 @@
 #include "policy/parallel/data_parallel.h"
 
+#include <algorithm>
+
 namespace moerl {
 
-DataParallel::DataParallel(Communicator& comm, int64_t num_shards)
-    : comm_(&comm), num_shards_(num_shards) {
+DataParallel::DataParallel(Communicator& comm, int64_t num_shards, int64_t expert_parallel_size)
+    : comm_(&comm), num_shards_(num_shards), experts_(comm, expert_parallel_size) {
   check_ranks(comm.size(), num_shards);
 }
 
@@ -28,6 +30,17 @@ std::vector<int64_t> DataParallel::split(std::span<const int64_t> lengths) const
   }
   borders.resize(static_cast<size_t>(num_shards_) + 1, static_cast<int64_t>(lengths.size()));
   return borders;
+}
+
+void DataParallel::for_each_micro_batch(
+    std::span<const int64_t> borders,
+    const std::function<void(size_t first, size_t count)>& run) const {
+  const int64_t own = std::ssize(borders) - 1, all = experts_.passes(own);
+  for (int64_t i = 0; i < all; ++i) {
+    const int64_t begin = borders[static_cast<size_t>(std::min(i, own))];
+    const int64_t end = borders[static_cast<size_t>(std::min(i + 1, own))];
+    run(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  }
 }
 
 RoutingCounts DataParallel::add_up(const RoutingCounts& counts) const {

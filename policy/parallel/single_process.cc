@@ -17,7 +17,7 @@ class SingleProcess final : public Communicator {
           ", expected one of the same size");
     if (!send[0].empty()) std::memcpy(recv[0].data(), send[0].data(), send[0].size());
   }
-  void abort() override {}
+  void abort(const std::string&) override {}
 };
 
 }  // namespace

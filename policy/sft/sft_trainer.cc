@@ -66,10 +66,8 @@ SftTrainer::Figures SftTrainer::run_shard(std::span<const TrainSequence* const> 
                                           const BatchSizes& sizes, RoutingCounts& routing) {
   Figures figures;
   const std::vector<int64_t> borders = split_micro_batches(shard, config_.max_token_len);
-  for (size_t i = 0; i + 1 < borders.size(); ++i) {
-    const auto begin = static_cast<size_t>(borders[i]),
-               n = static_cast<size_t>(borders[i + 1]) - begin;
-    const std::span<const TrainSequence* const> part = shard.subspan(begin, n);
+  optimizer_.parallel().for_each_micro_batch(borders, [&](size_t first, size_t n) {
+    const std::span<const TrainSequence* const> part = shard.subspan(first, n);
     SequencePass pass(ctx_, model_, part, training_cache(SequencePass::num_blocks_needed(part)),
                       {.recompute = config_.recompute,
                        .balance_alpha = config_.aux_loss_alpha,
@@ -87,22 +85,20 @@ SftTrainer::Figures SftTrainer::run_shard(std::span<const TrainSequence* const> 
     const std::vector<float> dlog_probs(pass.log_probs().size(),
                                         static_cast<float>(-1 / sizes.tokens));
     pass.backward(ctx_, model_, dlog_probs, {});
-  }
+  });
   return figures;
 }
 
 double SftTrainer::evaluate(std::span<const TrainSequence* const> batch) {
   double loss = 0, num_tokens = 0;
   const std::vector<int64_t> borders = split_micro_batches(batch, config_.max_token_len);
-  for (size_t i = 0; i + 1 < borders.size(); ++i) {
-    const auto begin = static_cast<size_t>(borders[i]),
-               n = static_cast<size_t>(borders[i + 1]) - begin;
-    const std::span<const TrainSequence* const> part = batch.subspan(begin, n);
+  optimizer_.parallel().for_each_micro_batch(borders, [&](size_t first, size_t n) {
+    const std::span<const TrainSequence* const> part = batch.subspan(first, n);
     const SequencePass pass(ctx_, model_, part,
                             training_cache(SequencePass::num_blocks_needed(part)), {}, false);
     for (float log_prob : pass.log_probs()) loss -= log_prob;
     num_tokens += static_cast<double>(pass.log_probs().size());
-  }
+  });
   return loss / std::max(num_tokens, 1.0);
 }
 

@@ -35,7 +35,8 @@ class SftTrainer {
   /// @throws NumericalError on NaN.
   std::map<std::string, double> update(std::span<const TrainSequence* const> batch);
 
-  /// Mean negative log-likelihood of the completion tokens; changes nothing.
+  /// Mean negative log-likelihood of the completion tokens; changes nothing. Called by all ranks
+  /// that share experts.
   double evaluate(std::span<const TrainSequence* const> batch);
 
  private:

@@ -1,5 +1,6 @@
 #pragma once
 // Small models with every feature of the architecture, and what tests do with them.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -125,8 +126,9 @@ inline ModelConfig with_form(ModelConfig config, const std::string& form) {
 /// Random weights of a seed, on ctx's device; norms and router biases are uneven too. Packed,
 /// gradients enabled.
 inline std::unique_ptr<Transformer> make_model(ExecContext& ctx, const ModelConfig& config,
-                                               DType dtype, uint64_t seed = 7) {
-  auto model = std::make_unique<Transformer>(config, dtype, Masters::kKept, ctx.device());
+                                               DType dtype, uint64_t seed = 7,
+                                               const ExpertParallel& experts = {}) {
+  auto model = std::make_unique<Transformer>(config, dtype, Masters::kKept, ctx.device(), experts);
   model->init_weights(seed);
   for (Parameter* p : model->parameters()) {
     if (p->value.shape().rank() >= 2) continue;
@@ -198,7 +200,8 @@ inline LossResult loss_and_gradients(ExecContext& ctx, Transformer& model,
                                      const std::vector<std::vector<int32_t>>& sequences,
                                      const LossOptions& options = {}) {
   const SequenceBatch packed = pack_sequences(sequences);
-  KvCache cache(model.config(), model.dtype(), packed.num_blocks, model.device());
+  KvCache cache(model.config(), model.dtype(), std::max<int64_t>(packed.num_blocks, 1),
+                model.device());
   TrainingPass pass;
   pass.recompute = options.recompute;
   pass.balance_alpha = options.balance_alpha;

@@ -42,7 +42,7 @@ class ThreadRanks {
     Rank(ThreadRanks& ranks, int rank) : ranks_(ranks), rank_(rank) {}
     int rank() const override { return rank_; }
     int size() const override { return static_cast<int>(ranks_.sent_.size()); }
-    void abort() override {}
+    void abort(const std::string&) override {}
     void all_to_all_v(Sent send, std::span<const std::span<std::byte>> recv) override {
       ranks_.sent_[static_cast<size_t>(rank_)] = send;
       ranks_.meet();  // all have said what they send

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -86,7 +87,10 @@ class MpiCommunicator final : public Communicator {
     wait(messages, num_receives);
   }
 
-  void abort() override { MPI_Abort(MPI_COMM_WORLD, 1); }
+  void abort(const std::string& reason) override {
+    std::fprintf(stderr, "moerl: error: rank %d: %s\n", rank_, reason.c_str());
+    MPI_Abort(MPI_COMM_WORLD, 1);
+  }
 
  private:
   struct Message {

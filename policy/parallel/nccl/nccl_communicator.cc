@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -59,7 +60,10 @@ class NcclCommunicator final : public Communicator {
     wait();
   }
 
-  void abort() override { ncclCommAbort(comm_); }
+  void abort(const std::string& reason) override {
+    std::fprintf(stderr, "moerl: error: rank %d: %s\n", rank_, reason.c_str());
+    ncclCommAbort(comm_);
+  }
 
  private:
   /// Rank 0's id, on every rank.

@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "policy/parallel/mpi_loader.h"
+#include "policy/parallel/sub_communicator.h"
 #include "testing/paths.h"
 #include "tests/policy/parallel/collective_checks.h"
 
@@ -19,6 +20,13 @@ TEST(MpiRanks, Broadcast) { check_broadcast(*world); }
 TEST(MpiRanks, AllGather) { check_all_gather(*world); }
 TEST(MpiRanks, Gather) { check_gather(*world); }
 TEST(MpiRanks, ReduceScatter) { check_reduce_scatter(*world); }
+TEST(MpiRanks, GroupsExchangeSideBySide) {
+  if (world->size() % 2 != 0) GTEST_SKIP() << "an odd number of ranks";
+  std::vector<int> members;
+  for (int r = world->rank() % 2; r < world->size(); r += 2) members.push_back(r);
+  SubCommunicator group(*world, members);
+  check_all_collectives(group);
+}
 
 }  // namespace
 }  // namespace moerl::testing
