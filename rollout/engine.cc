@@ -216,7 +216,7 @@ void Engine::Impl::run_step() {
 }
 
 Tensor Engine::Impl::forward(const StepPlan& plan) {
-  if (plan.num_rows == 0) return {};
+  if (plan.num_rows == 0 && model.experts().size() == 1) return {};
   batch.token_ids.clear();
   batch.positions.clear();
   batch.segments.clear();
@@ -374,6 +374,18 @@ bool Engine::step() {
   }
   impl_->publish();
   return true;
+}
+
+bool Engine::has_work() { return impl_->take_inbox(); }
+
+void Engine::step_with_others() {
+  try {
+    impl_->run_step();
+  } catch (...) {
+    impl_->end_all_jobs(std::current_exception());
+    throw;
+  }
+  impl_->publish();
 }
 
 void Engine::start() {

@@ -94,6 +94,15 @@ class Engine {
   /// do without the thread.
   bool step();
 
+  // For a model whose experts are spread over ranks, which must all step together; see
+  // rollout/step_together.h. Without the thread, too.
+
+  /// Takes up what was submitted and cancelled; whether there is anything to do.
+  bool has_work();
+  /// Advances every running sequence by a token; without any, computes for those of other ranks.
+  /// @throws what the forward threw, after every request has ended with it.
+  void step_with_others();
+
   /// Runs `change` while no sequence holds state of the weights: requests that have begun finish
   /// first, the others wait. Blocks until then; exceptions of `change` pass through. Must not be
   /// called from a callback, nor from within `change`.

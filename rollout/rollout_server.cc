@@ -21,7 +21,12 @@ struct RolloutServer::Impl {
         rollout_service(engine),
         weights_service(model, engine, ctx),
         server(choose(rollout_service, weights_service, config.accepts_weights), config.address) {
-    engine.start();
+    if (model.experts().size() == 1) engine.start();
+  }
+
+  /// Calls of an engine that nobody steps any more must end too.
+  ~Impl() {
+    if (engine.model().experts().size() > 1) engine.stop();
   }
 
   // The server goes first: its calls end only while the engine still steps.

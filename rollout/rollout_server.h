@@ -19,7 +19,8 @@ struct RolloutServerConfig {
 };
 
 /// A rollout worker: an engine, its thread, and the gRPC services around it, health included. The
-/// embedded run and `moerl serve rollout` are both this.
+/// embedded run and `moerl serve rollout` are both this. Where the model's experts are spread over
+/// ranks, there is no thread: the owner steps the engine, with those of the other ranks.
 class RolloutServer {
  public:
   /// Starts serving. Model and context are borrowed.
