@@ -12,6 +12,7 @@
 #include "experiments/stages/stage.h"
 #include "policy/parallel/collectives.h"
 #include "policy/weights_io.h"
+#include "rollout/step_together.h"
 
 namespace moerl {
 namespace {
@@ -49,16 +50,18 @@ Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int
       task_(load_checked_task(recipe_)),
       tokenizer_(load_tokenizer(recipe_, task_, load_model_config(recipe_))),
       progress_(progress),
+      parallel_(comm, recipe_.parallel.data_parallel_size, recipe_.parallel.expert_parallel_size),
       ctx_(num_threads, isa, parse_device(recipe_.device)) {
   check_agreement(comm_, "recipe", hash64(recipe_.to_yaml()));
-  require_memory(recipe_, memory_budget(recipe_, load_model_config(recipe_)));
+  const ModelConfig config = load_model_config(recipe_);
+  ExpertParallel::check_experts(config.n_routed_experts, recipe_.parallel.expert_parallel_size);
+  require_memory(recipe_, memory_budget(recipe_, config));
   if (is_main())
     directory_ =
         std::make_unique<RunDirectory>(run_path, recipe_.to_yaml(), recipe_.trainer.resume_mode);
-  policy_ = make_policy(recipe_, tokenizer_.tokenizer, Masters::kKept);
+  policy_ = make_policy(recipe_, tokenizer_.tokenizer, Masters::kKept, parallel_.experts());
   policy_->enable_gradients();
-  optimizer_ = std::make_unique<AdamW>(policy_->parameters(), OptimConfig{},
-                                       DataParallel(comm_, recipe_.parallel.data_parallel_size));
+  optimizer_ = std::make_unique<AdamW>(policy_->parameters(), OptimConfig{}, parallel_);
   start_from_checkpoint_or_recipe();
   peers_ = std::make_unique<SamplingPeers>(comm_, recipe_, ctx_, *policy_);
   if (is_main()) open_outputs();
@@ -73,7 +76,7 @@ void Experiment::start_from_checkpoint_or_recipe() {
   } else {
     resume_from(checkpoint);
   }
-  if (comm_.size() > 1) check_agreement(comm_, "weights", weights_hash(*policy_));
+  if (comm_.size() > 1) check_same_weights(*policy_);
 }
 
 void Experiment::open_outputs() {
@@ -125,8 +128,21 @@ std::vector<int32_t> Experiment::encode_prompt(const PromptRow& row) const {
 }
 
 void Experiment::publish() {
+  if (!recipe_.rollout.addresses.empty() && gathered_version_ != state_.policy_version) {
+    policy_->gather_experts();
+    gathered_version_ = state_.policy_version;
+  }
   peers_->publish(state_.policy_version);
   if (is_main()) fleet_->publish(*policy_, state_.policy_version);
+}
+
+void Experiment::sample(const std::function<void()>& body) {
+  Engine* engine = is_main() ? fleet_->engine() : peers_->engine();
+  if (engine != nullptr && parallel_.experts().size() > 1) {
+    step_together(comm_, *engine, body);
+  } else if (is_main()) {
+    body();
+  }
 }
 
 void Experiment::run() {
@@ -172,10 +188,10 @@ void Experiment::finish_step(const StageConfig& stage, std::map<std::string, dou
   if (is_main())
     metrics_->add({.step = state_.global_step, .stage = stage.name, .values = std::move(metrics)});
   if (!is_due(stage.save_freq.value_or(recipe_.trainer.save_freq))) return;
-  if (!is_main()) return optimizer_->save({});
+  if (last) reference = nullptr;  // the next stage makes one of its own
+  if (!is_main()) return RunDirectory::help_to_save(ctx_, *policy_, *optimizer_, reference);
   directory_->save_checkpoint(ctx_, last ? start_of_next_stage() : state_, *policy_, *optimizer_,
-                              last ? nullptr : reference, tokenizer_.json,
-                              recipe_.trainer.max_ckpt_to_keep);
+                              reference, tokenizer_.json, recipe_.trainer.max_ckpt_to_keep);
 }
 
 RunState Experiment::start_of_next_stage() const {
@@ -187,7 +203,11 @@ RunState Experiment::start_of_next_stage() const {
 void Experiment::evaluate(const std::string& stage, std::map<std::string, double>& metrics) {
   if (task_.val.empty()) return;
   publish();
-  if (!is_main()) return;
+  sample([&] { evaluate_on_main(stage, metrics); });
+}
+
+void Experiment::evaluate_on_main(const std::string& stage,
+                                  std::map<std::string, double>& metrics) {
   const auto start = std::chrono::steady_clock::now();
   const eval::EvalPlan plan = eval::validation_plan(recipe_, task_, tokenizer_.stop_token_ids);
   std::vector<eval::EvalRecord> evaluated;

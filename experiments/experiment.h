@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -52,7 +53,10 @@ class Experiment {
   std::vector<int32_t> encode_prompt(const PromptRow& row) const;
   /// Makes all workers hold the policy's present weights. Called by all ranks.
   void publish();
-  /// Of rank 0, as the next one.
+  /// Runs `body`, which samples, on rank 0. Called by all ranks: where they share the experts, the
+  /// others step their engines until it returns.
+  void sample(const std::function<void()>& body);
+  /// Of rank 0, for use in sample(); as the next one.
   Generator& generator() { return *generator_; }
   /// What the calls of each verifier took since the last step; see Generator.
   std::map<std::string, double> take_reward_metrics() { return generator_->take_reward_metrics(); }
@@ -71,12 +75,14 @@ class Experiment {
   void resume_from(const std::filesystem::path& checkpoint);
   RunState start_of_next_stage() const;
   void evaluate(const std::string& stage, std::map<std::string, double>& metrics);
+  void evaluate_on_main(const std::string& stage, std::map<std::string, double>& metrics);
 
   Communicator& comm_;
   Recipe recipe_;
   TaskData task_;
   LoadedTokenizer tokenizer_;
   Progress& progress_;
+  DataParallel parallel_;
   ExecContext ctx_;
   std::unique_ptr<Transformer> policy_;
   std::unique_ptr<AdamW> optimizer_;
@@ -84,6 +90,7 @@ class Experiment {
   bool resumed_ = false;
   std::filesystem::path resumed_reference_;
   std::unique_ptr<SamplingPeers> peers_;
+  int64_t gathered_version_ = -1;  // whose experts rank 0 has, to send them
   // Of rank 0:
   std::unique_ptr<RunDirectory> directory_;
   std::unique_ptr<MetricsLog> metrics_;

@@ -160,6 +160,10 @@ Fleet::~Fleet() {
   workers_.reset();
 }
 
+Engine* Fleet::engine() {
+  return embedded_->workers.empty() ? nullptr : &embedded_->workers.front()->engine();
+}
+
 void Fleet::publish(const Transformer& policy, int64_t policy_version) {
   if (policy_version != published_version_)
     for (const auto& worker : embedded_->workers)

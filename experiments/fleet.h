@@ -27,6 +27,8 @@ class Fleet {
   ~Fleet();
 
   WorkerPool& workers() { return *workers_; }
+  /// Of the embedded worker; null if the workers are elsewhere.
+  Engine* engine();
   reward::RewardClient& rewards() { return *rewards_; }
 
   /// Makes the workers hold the policy's present weights as `policy_version`: embedded ones share

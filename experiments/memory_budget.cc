@@ -65,8 +65,10 @@ std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskD
   for (const StageConfig& stage : recipe.stages)
     text += concat("stage     ", stage.name, ": ", stage.type, ", ", num_stage_steps(stage, task),
                    " steps\n");
-  const int64_t ranks = recipe.parallel.data_parallel_size;
-  text += ranks == 1 ? "memory\n" : concat("memory of each of ", ranks, " ranks\n");
+  const int64_t ranks = recipe.parallel.data_parallel_size,
+                sharing = recipe.parallel.expert_parallel_size;
+  text += ranks == 1 ? "memory" : concat("memory of each of ", ranks, " ranks");
+  text += sharing == 1 ? "\n" : concat(", ", sharing, " of which share the experts\n");
   std::vector<std::pair<const char*, int64_t>> rows = {
       {"weights (fp32 masters)", budget.masters},
       {"gradients", budget.gradients},
@@ -99,15 +101,19 @@ int64_t activation_bytes_per_token(const ModelConfig& model, DType dtype, bool r
 
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
   const DType dtype = parse_dtype(recipe.model.dtype);
-  const int64_t parameters = model.num_parameters();
+  const int64_t parameters = model.num_parameters(), routed = model.num_routed_parameters();
   MemoryBudget budget;
   const int64_t ranks = recipe.parallel.data_parallel_size;
-  budget.masters = budget.gradients = parameters * 4;
+  const int64_t held = parameters - routed + routed / recipe.parallel.expert_parallel_size;
+  // Rank 0 has all experts where it sends them.
+  budget.masters = (recipe.rollout.addresses.empty() ? held : parameters) * 4;
+  // Of its own experts a rank has a gradient for each rank of the group.
+  budget.gradients = parameters * 4;
   if (ranks > 1) budget.gradients += parameters * 4 / ranks;
   budget.optimizer = parameters * 8 / ranks;
   // One image serves both directions on CUDA.
   const int64_t images = recipe.device == "cuda" ? 1 : 2;
-  budget.working_weights = parameters * images * dtype_size(dtype);
+  budget.working_weights = held * images * dtype_size(dtype);
   if (recipe.rollout.addresses.empty())
     budget.kv_cache =
         static_cast<int64_t>(recipe.rollout.kv_cache_gb * (1 << 30)) * recipe.rollout.num_workers;
@@ -118,7 +124,7 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
     const int64_t per_token = activation_bytes_per_token(model, dtype, recompute);
     const int64_t cache = KvCache::block_bytes(model, dtype) / kernels::kKvBlock;
     budget.activations = std::max(budget.activations, tokens * (per_token + cache));
-    if (!is_sft && stage.actor.use_kl_loss) budget.reference = parameters * (4 + dtype_size(dtype));
+    if (!is_sft && stage.actor.use_kl_loss) budget.reference = held * (4 + dtype_size(dtype));
   }
   return budget;
 }
@@ -169,6 +175,9 @@ CheckedRecipe check_recipe(const Recipe& recipe) {
           " tokens) and max_response_length (", recipe.max_response_length(),
           ") exceed the model's ", "max_position_embeddings (", model->max_position_embeddings,
           ")");
+  });
+  attempt([&] {
+    ExpertParallel::check_experts(model->n_routed_experts, recipe.parallel.expert_parallel_size);
   });
   const MemoryBudget budget = memory_budget(recipe, *model);
   checked.summary = describe(recipe, *model, task, budget);

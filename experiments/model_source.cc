@@ -144,11 +144,11 @@ Device parse_device(const std::string& name) {
 }
 
 std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tokenizer& tokenizer,
-                                         Masters masters) {
+                                         Masters masters, const ExpertParallel& experts) {
   ModelConfig config = load_model_config(recipe);
   if (!config.num_token_ids) config.num_token_ids = tokenizer.vocab_size();
   return std::make_unique<Transformer>(config, parse_dtype(recipe.model.dtype), masters,
-                                       parse_device(recipe.device));
+                                       parse_device(recipe.device), experts);
 }
 
 }  // namespace moerl

@@ -49,7 +49,8 @@ DType parse_dtype(const std::string& name);
 Device parse_device(const std::string& name);
 
 /// The model of the recipe with token ids limited to the tokenizer's, without weights.
+/// @param experts  the ranks that it is spread over.
 std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tokenizer& tokenizer,
-                                         Masters masters);
+                                         Masters masters, const ExpertParallel& experts = {});
 
 }  // namespace moerl

@@ -138,7 +138,11 @@ static void visit_fields(FieldVisitor& v, TrainerSettings& c) {
 
 static void visit_fields(FieldVisitor& v, ParallelSettings& c) {
   v.field("data_parallel_size", c.data_parallel_size, kAtLeastOne);
+  v.field("expert_parallel_size", c.expert_parallel_size, kAtLeastOne);
   v.field("timeout_s", c.timeout_s, kPositive);
+  v.require(c.expert_parallel_size <= c.data_parallel_size,
+            "expert_parallel_size must not exceed data_parallel_size: it divides the ranks, and "
+            "there are at most as many as shards");
 }
 
 void visit_fields(FieldVisitor& v, Recipe& c) {
@@ -157,6 +161,9 @@ void visit_fields(FieldVisitor& v, Recipe& c) {
   v.require(!c.stages.empty(), "stages must list at least one stage");
   v.require(c.device == "cpu" || c.parallel.data_parallel_size == 1,
             "parallel.data_parallel_size must be 1 with device: cuda");
+  v.require(c.parallel.expert_parallel_size == 1 || c.rollout.num_workers == 1,
+            "rollout.num_workers must be 1 with parallel.expert_parallel_size: each rank samples "
+            "with one engine");
   std::set<std::string> names;
   for (const StageConfig& stage : c.stages)
     v.require(!stage.name.empty() && names.insert(stage.name).second,

@@ -135,10 +135,12 @@ struct TrainerSettings {
 
 /// A run over several processes, started by mpirun or srun: as many as there are shards, or fewer.
 struct ParallelSettings {
-  int64_t data_parallel_size = 1;  ///< shards of an update whose gradients are summed in order;
-                                   ///< decides the bits, which the number of ranks does not
-  double timeout_s = 1800;         ///< a rank that is silent for so long is given up; more than the
-                                   ///< longest sampling or evaluation takes
+  int64_t data_parallel_size = 1;    ///< shards of an update whose gradients are summed in order;
+                                     ///< decides the bits, which the number of ranks does not
+  int64_t expert_parallel_size = 1;  ///< ranks that share one set of the routed experts; divides
+                                     ///< the ranks and the experts, and decides no bit
+  double timeout_s = 1800;  ///< a rank that is silent for so long is given up; more than the
+                            ///< longest sampling or evaluation takes
 };
 
 /// A whole run: task, model, and the stages that the model goes through.

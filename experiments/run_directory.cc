@@ -35,6 +35,7 @@ std::string decisive_part(const std::string& recipe) {
                                    {"trainer", "save_freq"},
                                    {"trainer", "max_ckpt_to_keep"},
                                    {"trainer", "resume_mode"},
+                                   {"parallel", "expert_parallel_size"},
                                    {"parallel", "timeout_s"}})
     if (root[group]) root[group].remove(key);
   return YAML::Dump(root);
@@ -155,6 +156,13 @@ void RunDirectory::save_checkpoint(ExecContext& ctx, const RunState& state,
     fs::rename(all[i], doomed);
     fs::remove_all(doomed);
   }
+}
+
+void RunDirectory::help_to_save(ExecContext& ctx, const Transformer& model, const AdamW& optimizer,
+                                const Transformer* reference) {
+  save_model(ctx, model, {}, DType::kF32);
+  optimizer.save({});
+  if (reference != nullptr) save_model(ctx, *reference, {}, DType::kF32);
 }
 
 RunState RunDirectory::read_state(const fs::path& checkpoint) {

@@ -43,11 +43,15 @@ class RunDirectory {
   static std::vector<std::filesystem::path> checkpoints(const std::filesystem::path& run_directory);
 
   /// Writes checkpoints/step-N atomically (aside, fsync, rename), then removes the oldest beyond
-  /// `keep`. The other ranks of the optimizer call its save() meanwhile.
+  /// `keep`. The other ranks call help_to_save() meanwhile.
   /// @param reference  policy of the KL loss, or null.
   void save_checkpoint(ExecContext& ctx, const RunState& state, const Transformer& model,
                        const AdamW& optimizer, const Transformer* reference,
                        const std::string& tokenizer_json, int64_t keep);
+
+  /// What a rank that writes nothing adds to save_checkpoint of the same models and optimizer.
+  static void help_to_save(ExecContext& ctx, const Transformer& model, const AdamW& optimizer,
+                           const Transformer* reference);
 
   /// The newest complete checkpoint, if any.
   std::optional<std::filesystem::path> newest_checkpoint() const;

@@ -21,6 +21,8 @@ class SamplingPeers {
 
   /// "host:port" of ranks 1, 2, …; on rank 0.
   const std::vector<std::string>& addresses() const { return addresses_; }
+  /// Of this rank; null on rank 0, and where nobody serves.
+  Engine* engine() { return server_ ? &server_->engine() : nullptr; }
   /// The weights have changed. Returns when every rank's have.
   void publish(int64_t policy_version);
 

@@ -73,7 +73,10 @@ void add_check(CLI::App& app) {
     const Recipe recipe = Recipe::from_file(options->recipe, options->overrides);
     CheckedRecipe checked = check_recipe(recipe);
     try {
-      DataParallel::check_ranks(launched_ranks(), recipe.parallel.data_parallel_size);
+      const int launched = launched_ranks();
+      DataParallel::check_ranks(launched, recipe.parallel.data_parallel_size);
+      // Alone, it is asked about a run that is still to be launched.
+      if (launched > 1) ExpertParallel::check_ranks(launched, recipe.parallel.expert_parallel_size);
     } catch (const ConfigError& error) {
       checked.problems.emplace_back(error.what());
     }

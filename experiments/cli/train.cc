@@ -12,8 +12,9 @@ namespace {
 /// The processes that the launcher has started with this one; null: it is alone.
 std::unique_ptr<Communicator> join_ranks(const ParallelSettings& settings) {
   const int launched = launched_ranks();
-  if (launched == 1) return nullptr;
   DataParallel::check_ranks(launched, settings.data_parallel_size);
+  ExpertParallel::check_ranks(launched, settings.expert_parallel_size);
+  if (launched == 1) return nullptr;
   std::unique_ptr<Communicator> ranks = open_mpi(program_directory(), settings.timeout_s);
   if (ranks->size() != launched)
     throw ConfigError(concat("the launcher started ", launched, " processes and MPI finds ",

@@ -35,10 +35,11 @@ double overlong_penalty(const StageConfig& stage, int64_t length) {
 
 std::unique_ptr<Transformer> copy_of(const Transformer& policy, ExecContext& ctx) {
   auto copy = std::make_unique<Transformer>(policy.config(), policy.dtype(), Masters::kKept,
-                                            policy.device());
+                                            policy.device(), policy.experts());
   const std::vector<const Parameter*> from = policy.parameters();
   const std::vector<Parameter*> to = copy->parameters();
-  for (size_t i = 0; i < from.size(); ++i) to[i]->value.copy_from(from[i]->value);
+  for (size_t i = 0; i < from.size(); ++i)
+    if (policy.experts().holds(*from[i])) to[i]->value.copy_from(from[i]->value);
   copy->pack(ctx, false);
   return copy;
 }
@@ -71,11 +72,11 @@ class GrpoStage {
       std::vector<GrpoSample> samples;
       Metrics metrics;
       experiment_.publish();
-      if (experiment_.is_main()) {
+      experiment_.sample([&] {
         groups = sample_groups(times);
         samples = to_samples(groups);
         metrics = batch_metrics(groups, samples);
-      }
+      });
       share_samples(experiment_.comm(), samples, state_.prompts_drawn);
 
       const auto start = std::chrono::steady_clock::now();

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/testing/moerl_servers.h"
 #include "tests/testing/mpi_runs.h"
 
 namespace moerl {
@@ -64,6 +65,78 @@ TEST_F(Parallel, EveryLayoutOfTheModelAndEveryTermOfTheLossWorks) {
 }
 
 // The loss is normalised over the whole update and not shard by shard: what differs is rounding.
+/// Of n ranks, `size` share the experts.
+Arguments experts(int n, int size, Arguments more = {}) {
+  more.push_back("parallel.expert_parallel_size=" + std::to_string(size));
+  return shards(n, more);
+}
+
+TEST_F(Parallel, SharedExpertsChangeNothing) {
+  const RunResult one = train(directory_ / "one", shards(4));
+  EXPECT_TRUE(same_run(one, train_on_ranks(2, directory_ / "two", experts(4, 2))));
+  EXPECT_TRUE(same_run(one, train_on_ranks(4, directory_ / "four", experts(4, 4))));
+  EXPECT_TRUE(same_run(one, train_on_ranks(4, directory_ / "pairs", experts(4, 2))));
+}
+
+TEST_F(Parallel, SharedExpertsWorkWithEveryTermOfTheLoss) {
+  const Arguments terms = {"model.dtype=f32",
+                           "stages.0.sft.max_token_len=100",
+                           "stages.1.actor.ppo_max_token_len=100",
+                           "stages.1.actor.aux_loss_alpha=0.01",
+                           "stages.1.actor.entropy_coeff=0.01",
+                           "stages.1.actor.router_bias_update_rate=0.01",
+                           "stages.1.actor.recompute=true"};
+  const RunResult one = train(directory_ / "one", shards(3, terms));
+  EXPECT_TRUE(same_run(one, train_on_ranks(2, directory_ / "two", experts(3, 2, terms))));
+}
+
+TEST_F(Parallel, SharedExpertsAreSentToWorkersElsewhere) {
+  const testing::MoerlServer worker = testing::MoerlServer::rollout();
+  const RunResult one = train(directory_ / "one", shards(2));
+  const Arguments addresses = {testing::address_list("rollout.addresses", {worker.address()})};
+  EXPECT_TRUE(same_run(one, train_on_ranks(2, directory_ / "two", experts(2, 2, addresses))));
+}
+
+TEST_F(Parallel, AKilledRankEndsTheOthersAndOtherSharesOfTheExpertsGoOn) {
+  const RunResult whole = train(directory_ / "whole", shards(4));
+  {
+    const auto run = start(4, experts(4, 4));
+    ASSERT_TRUE(run->has_written("grpo 1/4"));
+    const std::vector<pid_t> ranks = testing::children_of(run->pid());
+    ASSERT_EQ(ranks.size(), 4u);
+    ::kill(ranks[2], SIGKILL);
+    ASSERT_TRUE(run->ends_within(30s));
+    EXPECT_NE(run->exit_code(), 0);
+    EXPECT_THAT(run->err(), HasSubstr("signal 9 (Killed)"));
+  }
+  EXPECT_TRUE(same_run(whole, train_on_ranks(2, directory_ / "run", experts(4, 2))));
+}
+
+TEST_F(Parallel, ARankThatHangsWhileTheOthersNeedItsExpertsIsNamed) {
+  const auto run =
+      start(2, experts(2, 2, {"parallel.timeout_s=3", "stages.1.total_training_steps=500"}));
+  ASSERT_TRUE(run->has_written("grpo 1/500"));
+  const std::vector<pid_t> ranks = testing::children_of(run->pid());
+  ASSERT_EQ(ranks.size(), 2u);
+  ::kill(ranks[1], SIGSTOP);
+  ASSERT_TRUE(run->ends_within(60s));
+  EXPECT_NE(run->exit_code(), 0);
+  EXPECT_THAT(run->err(), HasSubstr("rank 0 of 2 waited 3 s in vain for rank 1"));
+}
+
+TEST_F(Parallel, RanksAndExpertsMustDivide) {
+  EXPECT_THAT(launch(3, experts(4, 2)).err,
+              HasSubstr("3 ranks were launched, expected a multiple of "
+                        "parallel.expert_parallel_size = 2"));
+  EXPECT_THAT(launch(3, experts(3, 3)).err,
+              HasSubstr("the model has 4 routed experts, expected a multiple of "
+                        "parallel.expert_parallel_size = 3"));
+  EXPECT_THAT(testing::run_moerl(testing::train_arguments(directory_ / "run", experts(2, 2))).err,
+              HasSubstr("1 rank was launched, expected a multiple of "
+                        "parallel.expert_parallel_size = 2"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run"));
+}
+
 TEST_F(Parallel, ShardsDivideTheSameUpdate) {
   const RunResult one = train(directory_ / "one", shards(1));
   const RunResult three = train(directory_ / "three", shards(3));

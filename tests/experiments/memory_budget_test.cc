@@ -59,6 +59,39 @@ TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
   EXPECT_LT(memory_budget(countdown(smaller), model).activations, budget.activations);
 }
 
+TEST(MemoryBudgetTest, RanksDivideOptimizerAndExperts) {
+  const ModelConfig model = load_model_config(countdown());
+  const int64_t n = model.num_parameters(), routed = model.num_routed_parameters();
+  const std::vector<std::string> four = {"parallel.data_parallel_size=4",
+                                         "stages.1.actor.use_kl_loss=true"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), four.begin(), four.end());
+    return memory_budget(countdown(std::move(more)), model);
+  };
+  const MemoryBudget one = with({}), two = with({"parallel.expert_parallel_size=2"});
+  EXPECT_EQ(one.masters, 4 * n);
+  EXPECT_EQ(one.gradients, 5 * n);
+  EXPECT_EQ(one.optimizer, 2 * n);
+  EXPECT_EQ(two.masters, 4 * (n - routed / 2));
+  EXPECT_EQ(two.gradients, 5 * n);  // of half the experts, for two ranks
+  EXPECT_EQ(two.optimizer, 2 * n);
+  EXPECT_EQ(two.working_weights, 4 * (n - routed / 2));
+  EXPECT_EQ(two.reference, 6 * (n - routed / 2));
+  EXPECT_EQ(with({"parallel.expert_parallel_size=2", "rollout.addresses=[\"h:1\"]"}).masters,
+            4 * n);
+}
+
+TEST(CheckRecipeTest, ExpertsMustDivideAmongTheRanks) {
+  EXPECT_TRUE(mentions(
+      check_recipe(countdown({"parallel.data_parallel_size=3", "parallel.expert_parallel_size=3"}))
+          .problems,
+      "routed experts, expected a multiple of parallel.expert_parallel_size = 3"));
+  EXPECT_THROW(countdown({"parallel.expert_parallel_size=2"}), ConfigError);
+  EXPECT_THROW(countdown({"parallel.data_parallel_size=2", "parallel.expert_parallel_size=2",
+                          "rollout.num_workers=2"}),
+               ConfigError);
+}
+
 TEST(CheckRecipeTest, ADeviceThatIsNotThereIsAProblem) {
   if (kernels::cuda_is_available()) GTEST_SKIP() << "a CUDA device is here";
   EXPECT_TRUE(mentions(check_recipe(countdown({"device=cuda"})).problems, "CUDA"));
