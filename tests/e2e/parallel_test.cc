@@ -42,6 +42,17 @@ Arguments shards(int n, const Arguments& more = {}) {
   return arguments;
 }
 
+/// Sends one of the ranks a signal, which must end the run in time, for the reason given.
+void hit_a_rank(ChildProcess& run, size_t num_ranks, size_t rank, int signal,
+                std::chrono::seconds deadline, const std::string& reason) {
+  const std::vector<pid_t> ranks = testing::children_of(run.pid());
+  ASSERT_EQ(ranks.size(), num_ranks);
+  ::kill(ranks[rank], signal);
+  ASSERT_TRUE(run.ends_within(deadline));
+  EXPECT_NE(run.exit_code(), 0);
+  EXPECT_THAT(run.err(), HasSubstr(reason));
+}
+
 TEST_F(Parallel, RanksChangeNothing) {
   const RunResult one = train(directory_ / "one", shards(4));
   EXPECT_FALSE(one.samples.empty());
@@ -102,12 +113,7 @@ TEST_F(Parallel, AKilledRankEndsTheOthersAndOtherSharesOfTheExpertsGoOn) {
   {
     const auto run = start(4, experts(4, 4));
     ASSERT_TRUE(run->has_written("grpo 1/4"));
-    const std::vector<pid_t> ranks = testing::children_of(run->pid());
-    ASSERT_EQ(ranks.size(), 4u);
-    ::kill(ranks[2], SIGKILL);
-    ASSERT_TRUE(run->ends_within(30s));
-    EXPECT_NE(run->exit_code(), 0);
-    EXPECT_THAT(run->err(), HasSubstr("signal 9 (Killed)"));
+    hit_a_rank(*run, 4, 2, SIGKILL, 30s, "signal 9 (Killed)");
   }
   EXPECT_TRUE(same_run(whole, train_on_ranks(2, directory_ / "run", experts(4, 2))));
 }
@@ -116,12 +122,7 @@ TEST_F(Parallel, ARankThatHangsWhileTheOthersNeedItsExpertsIsNamed) {
   const auto run =
       start(2, experts(2, 2, {"parallel.timeout_s=3", "stages.1.total_training_steps=500"}));
   ASSERT_TRUE(run->has_written("grpo 1/500"));
-  const std::vector<pid_t> ranks = testing::children_of(run->pid());
-  ASSERT_EQ(ranks.size(), 2u);
-  ::kill(ranks[1], SIGSTOP);
-  ASSERT_TRUE(run->ends_within(60s));
-  EXPECT_NE(run->exit_code(), 0);
-  EXPECT_THAT(run->err(), HasSubstr("rank 0 of 2 waited 3 s in vain for rank 1"));
+  hit_a_rank(*run, 2, 1, SIGSTOP, 60s, "rank 0 of 2 waited 3 s in vain for rank 1");
 }
 
 TEST_F(Parallel, RanksAndExpertsMustDivide) {
@@ -158,12 +159,7 @@ TEST_F(Parallel, AKilledRankEndsTheOthersAndAnyNumberGoesOn) {
   {
     const auto run = start(2, shards(4));
     ASSERT_TRUE(run->has_written("cold-start 12/"));
-    const std::vector<pid_t> ranks = testing::children_of(run->pid());
-    ASSERT_EQ(ranks.size(), 2u);
-    ::kill(ranks[1], SIGKILL);
-    ASSERT_TRUE(run->ends_within(30s));
-    EXPECT_NE(run->exit_code(), 0);
-    EXPECT_THAT(run->err(), HasSubstr("signal 9 (Killed)"));
+    hit_a_rank(*run, 2, 1, SIGKILL, 30s, "signal 9 (Killed)");
   }
   EXPECT_TRUE(same_run(whole, train_on_ranks(4, directory_ / "run", shards(4))));
 }
@@ -172,12 +168,7 @@ TEST_F(Parallel, ARankThatHangsIsNamedAndEndsTheRun) {
   const auto run = start(2, shards(2, {"parallel.timeout_s=3", "rollout.keepalive_s=1",
                                        "stages.1.total_training_steps=500"}));
   ASSERT_TRUE(run->has_written("grpo 1/500"));
-  const std::vector<pid_t> ranks = testing::children_of(run->pid());
-  ASSERT_EQ(ranks.size(), 2u);
-  ::kill(ranks[1], SIGSTOP);
-  ASSERT_TRUE(run->ends_within(60s));
-  EXPECT_NE(run->exit_code(), 0);
-  EXPECT_THAT(run->err(), HasSubstr("rank 0 of 2 waited 3 s in vain for rank 1"));
+  hit_a_rank(*run, 2, 1, SIGSTOP, 60s, "rank 0 of 2 waited 3 s in vain for rank 1");
 }
 
 TEST_F(Parallel, AnErrorOnOneRankEndsAll) {

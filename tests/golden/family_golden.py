@@ -228,6 +228,21 @@ def save_weights(model, directory, extra):
         save_file(load_file(path) | extra, path, metadata={"format": "pt"})
 
 
+def save_checkpoint(model, mtp, directory):
+    """Weights and config.json. `mtp`, or None, takes the place of the last layer, with its copies of embedding and head."""
+    prefix = f"model.layers.{model.config.num_hidden_layers - 1}."
+    extra = mtp.tensors(prefix, lambda tensor: tensor) if mtp else {}
+    if mtp:
+        extra[prefix + "embed_tokens.weight"] = model.model.embed_tokens.weight.detach().clone()
+        extra[prefix + "shared_head.head.weight"] = model.lm_head.weight.detach().clone()
+    save_weights(model, directory, extra)
+    if mtp:
+        path = directory / "config.json"
+        config = json.loads(path.read_text())
+        config["num_hidden_layers"] -= 1
+        path.write_text(json.dumps(config, indent=2) + "\n")
+
+
 def write_case(directory, family, settings, length=40):
     torch.manual_seed(hash_of(directory.name))
     with_mtp = bool(settings.get("num_nextn_predict_layers"))
@@ -260,19 +275,9 @@ def write_case(directory, family, settings, length=40):
 
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    prefix = f"model.layers.{model.config.num_hidden_layers - 1}."
-    duplicates = {}
-    if with_mtp:
-        duplicates = mtp.tensors(prefix, lambda tensor: tensor)
-        duplicates[prefix + "embed_tokens.weight"] = model.model.embed_tokens.weight.detach().clone()
-        duplicates[prefix + "shared_head.head.weight"] = model.lm_head.weight.detach().clone()
-    save_weights(model, directory, duplicates)
-    if with_mtp:
-        path = directory / "config.json"
-        config = json.loads(path.read_text())
-        config["num_hidden_layers"] -= 1
-        path.write_text(json.dumps(config, indent=2) + "\n")
+    save_checkpoint(model, mtp if with_mtp else None, directory)
     # Gradients under the names of the saved weights: the model carries them as its weights.
+    prefix = f"model.layers.{model.config.num_hidden_layers - 1}."
     extra = mtp.tensors(prefix, lambda tensor: tensor.grad) if with_mtp else {}
     with torch.no_grad():
         for parameter in model.parameters():

@@ -47,7 +47,7 @@ def check(condition, what):
 
 
 def make_source(name, directory):
-    from family_golden import COMMITTED, Mtp, make_model, save_weights
+    from family_golden import COMMITTED, Mtp, make_model, save_checkpoint
 
     family, settings = COMMITTED[name]
     settings = settings | (LATENT if family.startswith("deepseek") else GROUPED)
@@ -61,18 +61,7 @@ def make_source(name, directory):
         for parameter in model.parameters():
             if parameter.dim() >= 2:
                 parameter.mul_(0.25)
-    extra = {}
-    if name.endswith("_mtp"):
-        prefix = f"model.layers.{model.config.num_hidden_layers - 1}."
-        extra = Mtp(model).tensors(prefix, lambda tensor: tensor)
-        extra[prefix + "embed_tokens.weight"] = model.model.embed_tokens.weight.detach().clone()
-        extra[prefix + "shared_head.head.weight"] = model.lm_head.weight.detach().clone()
-    save_weights(model, directory, extra)
-    if extra:
-        path = directory / "config.json"
-        config = json.loads(path.read_text())
-        config["num_hidden_layers"] -= 1
-        path.write_text(json.dumps(config))
+    save_checkpoint(model, Mtp(model) if name.endswith("_mtp") else None, directory)
 
 
 def stored(directory):
