@@ -159,15 +159,16 @@ std::string CheckpointReader::problem(std::string_view name, const Shape& expect
   return "";
 }
 
-void CheckpointReader::read(std::string_view name, int64_t begin, int64_t end, float* out) const {
+void CheckpointReader::read(std::string_view name, int64_t begin, int64_t end, DType dtype,
+                            void* out) const {
   const TensorView& view = tensor(name);
   if (view.dtype == SafetensorsDtype::kF8E4M3)
     return kernels::dequantize_fp8(detect_isa(), view.shape, view.data,
-                                   tensor(concat(name, kScaleSuffix)).data, begin, end, out);
+                                   tensor(concat(name, kScaleSuffix)).data, begin, end, dtype, out);
   const kernels::StoredFloat format = *stored_float(view.dtype);
   kernels::decode_floats(detect_isa(), format,
                          view.data.data() + begin * kernels::stored_size(format), end - begin, 1,
-                         out);
+                         dtype, out);
 }
 
 void CheckpointReader::read(ExecContext& ctx, std::string_view name, Tensor& out) const {
@@ -175,7 +176,7 @@ void CheckpointReader::read(ExecContext& ctx, std::string_view name, Tensor& out
   if (!wrong.empty()) throw IoError(wrong);
   float* values = out.data<float>();
   kernels::parallel_rows(ctx, out.numel(), kChunk, [&](int64_t begin, int64_t end) {
-    read(name, begin, end, values + begin);
+    read(name, begin, end, DType::kF32, values + begin);
   });
   release(name);
 }

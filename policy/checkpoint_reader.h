@@ -35,9 +35,10 @@ class CheckpointReader {
   /// Why a tensor cannot be read as fp32 of this shape, naming its file: it is missing, has another
   /// shape or a type without conversion, or its scales are missing or do not fit. Empty: it can.
   std::string problem(std::string_view name, const Shape& expected) const;
-  /// Writes elements [begin, end) of a tensor, in row order, as fp32 with block scales applied.
+  /// Writes elements [begin, end) of a tensor, in row order and with block scales applied, as fp32
+  /// or, rounded from that to nearest even, as bf16.
   /// Runs on the calling thread, which flushes denormals to zero. REQUIRES: problem() finds none.
-  void read(std::string_view name, int64_t begin, int64_t end, float* out) const;
+  void read(std::string_view name, int64_t begin, int64_t end, DType dtype, void* out) const;
   /// Reads a whole tensor, and lets go of the pages of its file.
   /// @param out  fp32 of the expected shape, overwritten.
   /// @throws IoError with the text of problem().

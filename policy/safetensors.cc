@@ -183,7 +183,8 @@ void convert_to_f32(const TensorView& tensor, float* out) {
   if (!format)
     throw IoError(concat("a tensor has dtype ", dtype_name(tensor.dtype),
                          ", expected F32, BF16, F16 or F8_E4M3 to read it as fp32"));
-  kernels::decode_floats(detect_isa(), *format, tensor.data.data(), tensor.shape.numel(), 1, out);
+  kernels::decode_floats(detect_isa(), *format, tensor.data.data(), tensor.shape.numel(), 1,
+                         DType::kF32, out);
 }
 
 SafetensorsContents parse_safetensors(const std::string& name, std::span<const std::byte> bytes) {

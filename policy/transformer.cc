@@ -167,11 +167,11 @@ void Transformer::Impl::pack_embedding(ExecContext& ctx, const PackOptions& opti
     return;
   }
   const Shape& shape = embed_tokens.value.shape();
-  const kernels::ReadRows read = [&](int64_t begin, int64_t end, float* out) {
-    options.source->read(embed_tokens, begin * shape[1], end * shape[1], out);
+  const kernels::ReadRows read = [&](int64_t begin, int64_t end, DType type, void* out) {
+    options.source->read(embed_tokens, begin * shape[1], end * shape[1], type, out);
   };
   embedding = ctx.empty(shape, dtype);
-  kernels::cast_rows(ctx, read, embedding);
+  kernels::fill_rows(ctx, read, embedding);
   if (is_tied) kernels::pack_weight(ctx, shape, read, dtype, tied_head);
   options.source->finished(embed_tokens);
 }
@@ -202,7 +202,7 @@ void Transformer::load(ExecContext& ctx, WeightSource& source) {
     HostCopy value(parameter->value);
     float* out = value.tensor().data<float>();
     kernels::parallel_rows(ctx, parameter->value.numel(), kChunk, [&](int64_t begin, int64_t end) {
-      source.read(*parameter, begin, end, out + begin);
+      source.read(*parameter, begin, end, DType::kF32, out + begin);
     });
     value.write_back();
     source.finished(*parameter);

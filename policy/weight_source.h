@@ -7,9 +7,11 @@ namespace moerl {
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
-  /// Writes elements [begin, end) of a parameter, in row order and fp32. Called from several
-  /// threads at once, each of which flushes denormals to zero, and for some elements twice.
-  virtual void read(const Parameter& parameter, int64_t begin, int64_t end, float* out) = 0;
+  /// Writes elements [begin, end) of a parameter, in row order. Called from several threads at
+  /// once, each of which flushes denormals to zero, and for some elements twice.
+  /// @param dtype  of `out`: kF32 or kBF16 (rounded from fp32 to nearest, ties to even).
+  virtual void read(const Parameter& parameter, int64_t begin, int64_t end, DType dtype,
+                    void* out) = 0;
   /// The parameter is not needed again.
   virtual void finished(const Parameter&) {}
 };

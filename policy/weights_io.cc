@@ -83,8 +83,9 @@ void check_inventory(const Transformer& model, const CheckpointReader& reader,
 class CheckpointSource : public WeightSource {
  public:
   explicit CheckpointSource(const CheckpointReader& reader) : reader_(reader) {}
-  void read(const Parameter& parameter, int64_t begin, int64_t end, float* out) override {
-    reader_.read(parameter.name, begin, end, out);
+  void read(const Parameter& parameter, int64_t begin, int64_t end, DType dtype,
+            void* out) override {
+    reader_.read(parameter.name, begin, end, dtype, out);
   }
   void finished(const Parameter& parameter) override { reader_.release(parameter.name); }
 
@@ -137,10 +138,10 @@ uint64_t weights_hash(ExecContext& ctx, const Transformer& model,
   std::vector<uint64_t> hashes(parameters.size());
   ctx.pool().parallel_for(static_cast<int64_t>(parameters.size()), [&](int64_t i) {
     const Parameter& parameter = *parameters[static_cast<size_t>(i)];
-    hashes[static_cast<size_t>(i)] = tensor_hash(parameter.name, parameter.value.shape(),
-                                                 [&](int64_t begin, int64_t end, float* out) {
-                                                   reader.read(parameter.name, begin, end, out);
-                                                 });
+    hashes[static_cast<size_t>(i)] = tensor_hash(
+        parameter.name, parameter.value.shape(), [&](int64_t begin, int64_t end, float* out) {
+          reader.read(parameter.name, begin, end, DType::kF32, out);
+        });
     reader.release(parameter.name);
   });
   uint64_t combined = 0;

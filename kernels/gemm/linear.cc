@@ -347,8 +347,8 @@ void pack_cpu(ExecContext& ctx, int64_t rows, int64_t columns, const ReadRows& r
   const int64_t block_bytes = kBlock * depth * dtype_size(packed.dtype);
   parallel_rows(ctx, rows, kBlock, [&](int64_t begin, int64_t end) {
     float* values = thread_scratch(kBlock * columns);
-    read(begin, end, values);
-    const PackSource source = {values, DType::kF32, end - begin, columns};
+    read(begin, end, packed.dtype, values);
+    const PackSource source = {values, packed.dtype, end - begin, columns};
     dispatch_isa(ctx.isa(), [&]<Isa isa>() {
       LinearCpu<isa>::pack_rows(source, packed.dtype, 0, image + begin / kBlock * block_bytes);
     });
@@ -396,7 +396,7 @@ void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, DTy
     case Device::kCpu:
       return pack_cpu(ctx, shape[0], shape[1], read, packed);
     case Device::kCuda:
-      return cast_rows(ctx, read, packed.forward);
+      return fill_rows(ctx, read, packed.forward);
   }
 }
 

@@ -179,7 +179,11 @@ MOERL_INLINE void pack_columns_bf16(const PackSource& source, int64_t block, bf1
 
 template <>
 void LinearCpu<kIsa>::pack_rows(const PackSource& source, DType dtype, int64_t block, void* image) {
-  if (dtype == DType::kBF16) return pack_rows_bf16<float>(source, block, static_cast<bf16*>(image));
+  if (dtype == DType::kBF16) {
+    if (source.dtype == DType::kBF16)
+      return pack_rows_bf16<bf16>(source, block, static_cast<bf16*>(image));
+    return pack_rows_bf16<float>(source, block, static_cast<bf16*>(image));
+  }
   const float* from = static_cast<const float*>(source.data);
   for (int64_t row = block * kBlock; row < smaller(source.rows, block * kBlock + kBlock); row += 16)
     pack_panel_rows(from + row * source.columns, source.rows - row, source.columns, source.columns,

@@ -81,6 +81,14 @@ MOERL_INLINE void copy_lanes(const From* from, int64_t n, To* to) {
   if (n >= kLanes) return store(to, load(from));
   store(to, n > 0 ? load_partial(from, n) : zero());
 }
+MOERL_INLINE void copy_lanes(const bf16* from, int64_t n, bf16* to) {
+  bf16 lanes[kLanes] = {};
+  if (n >= kLanes)
+    std::memcpy(lanes, from, sizeof lanes);
+  else if (n > 0)
+    std::memcpy(lanes, from, static_cast<size_t>(n) * sizeof(bf16));
+  std::memcpy(to, lanes, sizeof lanes);
+}
 
 /// One panel of the fp32 image with depth along the source's columns.
 MOERL_INLINE void pack_panel_rows(const float* source, int64_t rows, int64_t stride, int64_t depth,
@@ -104,6 +112,10 @@ MOERL_INLINE void pack_panel_rows(const float* source, int64_t rows, int64_t str
 template <typename From>
 MOERL_INLINE void pack_tile_rows(const From* source, int64_t rows, int64_t stride, int64_t depth,
                                  bf16* tile) {
+  if constexpr (std::is_same_v<From, bf16>)
+    if (rows >= 16 && depth >= kBlock && stride % 2 == 0)
+      return transpose_words(reinterpret_cast<const uint32_t*>(source), stride / 2,
+                             reinterpret_cast<uint32_t*>(tile), 16);
   alignas(64) bf16 square[kTileElements];
   for (int64_t r = 0; r < 16; ++r)
     for (int64_t k = 0; k < kBlock; k += 16)

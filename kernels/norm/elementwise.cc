@@ -45,20 +45,26 @@ void cast(ExecContext& ctx, const Tensor& src, Tensor& dst) {
   }
 }
 
-void cast_rows(ExecContext& ctx, const ReadRows& read, Tensor& dst) {
-  check_rank("cast_rows", "dst", dst, 2);
+void fill_rows(ExecContext& ctx, const ReadRows& read, Tensor& dst) {
+  check_rank("fill_rows", "dst", dst, 2);
+  check_f32_or_bf16("fill_rows", "dst", dst);
   const int64_t rows = dst.dim(0), columns = dst.dim(1);
+  const auto read_into = [&](int64_t begin, int64_t end, void* out) {
+    const int64_t row_bytes = columns * dtype_size(dst.dtype());
+    parallel_rows(ctx, end - begin, rows_per_turn(columns), [&](int64_t first, int64_t last) {
+      read(begin + first, begin + last, dst.dtype(),
+           static_cast<std::byte*>(out) + first * row_bytes);
+    });
+  };
+  if (dst.device() == Device::kCpu) return read_into(0, rows, dst.raw());
+
   constexpr int64_t kPieceElements = 1 << 20;
   const int64_t piece_rows = std::max<int64_t>(1, kPieceElements / std::max<int64_t>(1, columns));
   for (int64_t begin = 0; begin < rows; begin += piece_rows) {
     const int64_t end = std::min(rows, begin + piece_rows);
-    Tensor piece = Tensor::empty({end - begin, columns}, DType::kF32);
-    float* out = piece.data<float>();
-    parallel_rows(ctx, end - begin, rows_per_turn(columns), [&](int64_t first, int64_t last) {
-      read(begin + first, begin + last, out + first * columns);
-    });
-    Tensor part = dst.rows(begin, end);
-    cast(ctx, piece.to(ctx.device()), part);
+    Tensor piece = Tensor::empty({end - begin, columns}, dst.dtype());
+    read_into(begin, end, piece.raw());
+    dst.rows(begin, end).copy_from_host(piece.raw());
   }
 }
 

@@ -13,12 +13,12 @@ void add_inplace(ExecContext& ctx, const Tensor& src, Tensor& dst);
 /// nearest, ties to even.
 void cast(ExecContext& ctx, const Tensor& src, Tensor& dst);
 
-/// Writes rows [begin, end) of a matrix [N, K] in fp32 to out [end - begin, K]. Called from several
-/// threads at once, on the host.
-using ReadRows = std::function<void(int64_t begin, int64_t end, float* out)>;
+/// Writes rows [begin, end) of a matrix [N, K] to out [end - begin, K], in fp32 or, rounded to
+/// nearest even, in bf16. Called from several threads at once, on the host.
+using ReadRows = std::function<void(int64_t begin, int64_t end, DType dtype, void* out)>;
 
-/// cast() of a matrix that need not be in memory as a whole: every row is read once.
-/// @param dst  [N, K], fp32 or bf16.
-void cast_rows(ExecContext& ctx, const ReadRows& read, Tensor& dst);
+/// dst = the matrix that `read` gives. Every row is read once.
+/// @param dst  [N, K], fp32 or bf16, on any device.
+void fill_rows(ExecContext& ctx, const ReadRows& read, Tensor& dst);
 
 }  // namespace moerl::kernels

@@ -6,7 +6,7 @@ namespace moerl::kernels {
 template <Isa isa>
 struct DecodeCpu {
   static void decode(StoredFloat format, const std::byte* data, int64_t count, float scale,
-                     float* out);
+                     DType dtype, void* out);
 };
 
 }  // namespace moerl::kernels

@@ -36,7 +36,8 @@ std::array<float, 256> e4m3_values() {
   std::array<std::byte, 256> codes;
   std::array<float, 256> values;
   for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::byte>(i);
-  decode_floats(Isa::kPortable, StoredFloat::kE4M3, codes.data(), 256, 1, values.data());
+  decode_floats(Isa::kPortable, StoredFloat::kE4M3, codes.data(), 256, 1, DType::kF32,
+                values.data());
   return values;
 }
 const std::array<float, 256> kE4m3Values = e4m3_values();
@@ -117,7 +118,8 @@ Shape fp8_scale_shape(const Shape& weight) {
 }
 
 void dequantize_fp8(Isa isa, const Shape& shape, std::span<const std::byte> codes,
-                    std::span<const std::byte> scales, int64_t begin, int64_t end, float* out) {
+                    std::span<const std::byte> scales, int64_t begin, int64_t end, DType dtype,
+                    void* out) {
   check_size("dequantize_fp8", "codes", codes.size(), shape.numel());
   check_size("dequantize_fp8", "scales", scales.size(), 4 * fp8_scale_shape(shape).numel());
   check(0 <= begin && begin <= end && end <= shape.numel(), "dequantize_fp8: elements ", begin,
@@ -125,18 +127,15 @@ void dequantize_fp8(Isa isa, const Shape& shape, std::span<const std::byte> code
   if (begin == end) return;
   const int64_t columns = shape[1], column_blocks = num_blocks(columns);
   const int64_t first_row = begin / columns, last_row = (end - 1) / columns;
-  for (int64_t block = first_row / kFp8Block; block <= last_row / kFp8Block; ++block)
+  for (int64_t r = first_row; r <= last_row; ++r)
     for (int64_t b = 0; b < column_blocks; ++b) {
+      const int64_t from = std::max(begin, r * columns + b * kFp8Block);
+      const int64_t to = std::min({end, (r + 1) * columns, r * columns + (b + 1) * kFp8Block});
+      if (from >= to) continue;
       float scale;
-      std::memcpy(&scale, scales.data() + 4 * (block * column_blocks + b), sizeof scale);
-      const int64_t row_end = std::min(last_row + 1, (block + 1) * kFp8Block);
-      for (int64_t r = std::max(first_row, block * kFp8Block); r < row_end; ++r) {
-        const int64_t from = std::max(begin, r * columns + b * kFp8Block);
-        const int64_t to = std::min({end, (r + 1) * columns, r * columns + (b + 1) * kFp8Block});
-        if (from < to)
-          decode_floats(isa, StoredFloat::kE4M3, codes.data() + from, to - from, scale,
-                        out + from - begin);
-      }
+      std::memcpy(&scale, scales.data() + 4 * (r / kFp8Block * column_blocks + b), sizeof scale);
+      decode_floats(isa, StoredFloat::kE4M3, codes.data() + from, to - from, scale, dtype,
+                    static_cast<std::byte*>(out) + (from - begin) * dtype_size(dtype));
     }
 }
 

@@ -13,15 +13,16 @@ inline constexpr int64_t kFp8Block = 128;
 Shape fp8_scale_shape(const Shape& weight);
 
 /// Weight of an FP8 checkpoint: weight[r, c] = e4m3(codes[r, c]) * scales[r / 128, c / 128], one
-/// fp32 product, rounded once; a product below 2^-126 becomes zero.
+/// fp32 product, rounded once (and once more to bf16); a product below 2^-126 becomes zero.
 /// Runs on the calling thread, which flushes denormals to zero (one of a ThreadPool).
 /// @param shape   [R, C].  @param codes [R * C] E4M3 bytes.
 /// @param scales  [fp8_scale_shape] little-endian fp32 at any address, of weight_scale_inv.
 /// @param begin   the first, and `end` the one behind the last element to be written, in row order.
-/// @param out     [end - begin], overwritten.
+/// @param dtype   of `out`: kF32 or kBF16.  @param out [end - begin], overwritten.
 /// @throws std::invalid_argument if a size disagrees.
 void dequantize_fp8(Isa isa, const Shape& shape, std::span<const std::byte> codes,
-                    std::span<const std::byte> scales, int64_t begin, int64_t end, float* out);
+                    std::span<const std::byte> scales, int64_t begin, int64_t end, DType dtype,
+                    void* out);
 
 /// The inverse. A block that is already codes times a scale (it was read from an FP8 checkpoint)
 /// keeps them exactly. Any other gets

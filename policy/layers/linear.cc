@@ -51,12 +51,12 @@ void Linear::pack_rows(ExecContext& ctx, const PackOptions& options, int64_t beg
   if (options.source == nullptr)
     return kernels::pack_weight(ctx, value_.rows(begin, end), options.dtype, with_dgrad, image);
   const Shape shape = {end - begin, in_features()};
-  const auto read = [&](int64_t first, int64_t last, float* out) {
-    read_rows(*options.source, begin + first, begin + last, out);
+  const auto read = [&](int64_t first, int64_t last, DType dtype, void* out) {
+    read_rows(*options.source, begin + first, begin + last, dtype, out);
   };
   if (!with_dgrad) return kernels::pack_weight(ctx, shape, read, options.dtype, image);
   Tensor rows = ctx.empty(shape, DType::kF32);
-  kernels::cast_rows(ctx, read, rows);
+  kernels::fill_rows(ctx, read, rows);
   kernels::pack_weight(ctx, rows, options.dtype, true, image);
 }
 
@@ -66,7 +66,9 @@ void Linear::finish(const PackOptions& options) const {
     if (parameter.is_matrix()) options.source->finished(parameter);
 }
 
-void Linear::read_rows(WeightSource& source, int64_t begin, int64_t end, float* out) const {
+void Linear::read_rows(WeightSource& source, int64_t begin, int64_t end, DType dtype,
+                       void* out) const {
+  const int64_t row_bytes = in_features() * dtype_size(dtype);
   int64_t part_begin = 0;
   for (const Parameter& part : parameters_) {
     if (!part.is_matrix()) continue;
@@ -74,7 +76,7 @@ void Linear::read_rows(WeightSource& source, int64_t begin, int64_t end, float* 
     const int64_t first = std::max(begin, part_begin), last = std::min(end, part_end);
     if (first < last)
       source.read(part, (first - part_begin) * in_features(), (last - part_begin) * in_features(),
-                  out + (first - begin) * in_features());
+                  dtype, static_cast<std::byte*>(out) + (first - begin) * row_bytes);
     part_begin = part_end;
   }
 }

@@ -51,7 +51,7 @@ class Linear {
   Tensor& grad(int64_t source = 0) { return grads_[static_cast<size_t>(source)]; }
 
  private:
-  void read_rows(WeightSource& source, int64_t begin, int64_t end, float* out) const;
+  void read_rows(WeightSource& source, int64_t begin, int64_t end, DType dtype, void* out) const;
 
   Tensor value_;                      // [N, K] fp32; the model gives it memory
   std::vector<Tensor> grads_ = {{}};  // of each source, [N, K] fp32

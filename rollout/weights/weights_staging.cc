@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "common/check.h"
-#include "kernels/norm/elementwise.h"
+#include "kernels/quant/decode.h"
 #include "policy/tensor_hash.h"
 
 namespace moerl {
@@ -69,9 +69,12 @@ void WeightsStaging::check_complete(uint64_t weights_hash) const {
 
 void WeightsStaging::load_into(ExecContext& ctx, Transformer& model) { model.load(ctx, *this); }
 
-void WeightsStaging::read(const Parameter& parameter, int64_t begin, int64_t end, float* out) {
-  const Tensor& staged = tensors_[index_.at(parameter.name)].value;
-  std::copy(staged.data<float>() + begin, staged.data<float>() + end, out);
+void WeightsStaging::read(const Parameter& parameter, int64_t begin, int64_t end, DType dtype,
+                          void* out) {
+  const Tensor staged = tensors_[index_.at(parameter.name)].value.view({parameter.value.numel()});
+  const Tensor part = staged.rows(begin, end);
+  kernels::decode_floats(detect_isa(), kernels::StoredFloat::kF32,
+                         static_cast<const std::byte*>(part.raw()), end - begin, 1, dtype, out);
 }
 
 }  // namespace moerl

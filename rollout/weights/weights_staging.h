@@ -35,7 +35,8 @@ class WeightsStaging : private WeightSource {
   void load_into(ExecContext& ctx, Transformer& model);
 
  private:
-  void read(const Parameter& parameter, int64_t begin, int64_t end, float* out) override;
+  void read(const Parameter& parameter, int64_t begin, int64_t end, DType dtype,
+            void* out) override;
 
   struct Staged {
     const Parameter* parameter = nullptr;

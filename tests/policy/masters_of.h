@@ -1,7 +1,6 @@
 #pragma once
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <map>
 #include <mutex>
 #include <set>
@@ -9,6 +8,7 @@
 
 #include "common/error.h"
 #include "policy/transformer.h"
+#include "tests/testing/copy_elements.h"
 
 namespace moerl::testing {
 
@@ -19,10 +19,11 @@ class MastersOf : public WeightSource {
   explicit MastersOf(const Transformer& model, std::string lost = {}) : lost_(std::move(lost)) {
     for (const Parameter* p : model.parameters()) values_[p->name] = p->value.to(Device::kCpu);
   }
-  void read(const Parameter& parameter, int64_t begin, int64_t end, float* out) override {
+  void read(const Parameter& parameter, int64_t begin, int64_t end, DType dtype,
+            void* out) override {
     if (!lost_.empty() && parameter.name.ends_with(lost_)) throw IoError("the disk is gone");
     const float* values = values_.at(parameter.name).data<float>();
-    std::copy(values + begin, values + end, out);
+    copy_elements(values + begin, end - begin, dtype, out);
     const std::lock_guard lock(mutex_);
     elements_[parameter.name] += end - begin;
   }

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "kernels/gemm/linear_ref.h"
+#include "tests/testing/copy_elements.h"
 #include "tests/testing/isas.h"
 #include "tests/testing/random_tensors.h"
 #include "tests/testing/tolerance.h"
@@ -423,9 +424,9 @@ TEST_P(LinearTest, PackingRowsIsPackingTheMaster) {
       const Tensor master = random_tensor({e.n, e.k}, DType::kF32, 3);
       std::vector<std::atomic<int>> times_read(static_cast<size_t>(e.n));
       PackedWeight weight;
-      const ReadRows read = [&](int64_t begin, int64_t end, float* out) {
+      const ReadRows read = [&](int64_t begin, int64_t end, DType type, void* out) {
         for (int64_t r = begin; r < end; ++r) ++times_read[static_cast<size_t>(r)];
-        std::copy_n(master.data<float>() + begin * e.k, (end - begin) * e.k, out);
+        testing::copy_elements(master.data<float>() + begin * e.k, (end - begin) * e.k, type, out);
       };
       pack_weight(ctx, master.shape(), read, dtype(), weight);
       EXPECT_TRUE(same_bits(weight.forward, packed(ctx, master, dtype()).forward)) << e.n << e.k;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "tests/testing/copy_elements.h"
 #include "tests/testing/same_bits.h"
 
 namespace moerl::kernels {
@@ -73,17 +74,18 @@ TEST(CastTest, KeepsTheSpecialValues) {
   EXPECT_TRUE(std::isnan(got[4]));
 }
 
-TEST(CastTest, OfRowsIsThatOfTheWhole) {
+TEST(FillRowsTest, IsTheCastOfTheWhole) {
   ExecContext ctx(2);
   for (const Shape& shape : {Shape{0, 3}, Shape{3, 0}, Shape{5, 7}, Shape{70, (1 << 14) + 1}}) {
     const Tensor whole = random_tensor(shape, DType::kF32, 4);
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       Tensor expected = ctx.empty(shape, dtype), got = ctx.empty(shape, dtype);
       cast(ctx, whole, expected);
-      cast_rows(
+      fill_rows(
           ctx,
-          [&](int64_t begin, int64_t end, float* out) {
-            std::copy_n(whole.data<float>() + begin * shape[1], (end - begin) * shape[1], out);
+          [&](int64_t begin, int64_t end, DType type, void* out) {
+            testing::copy_elements(whole.data<float>() + begin * shape[1], (end - begin) * shape[1],
+                                   type, out);
           },
           got);
       EXPECT_TRUE(testing::same_bits(got, expected)) << shape << dtype_name(dtype);

@@ -32,7 +32,7 @@ class Fp8BlockTest : public ::testing::TestWithParam<Isa> {
     Tensor weight = Tensor::empty(shape, DType::kF32);
     ctx.pool().parallel_for(1, [&](int64_t) {
       dequantize_fp8(GetParam(), shape, quantized.codes, std::as_bytes(std::span(quantized.scales)),
-                     0, weight.numel(), weight.data<float>());
+                     0, weight.numel(), DType::kF32, weight.data<float>());
     });
     return weight;
   }
@@ -81,7 +81,7 @@ TEST_P(Fp8BlockTest, AnyRangeOfElementsIsThatOfTheWhole) {
                                                 {17, 36381}}) {
     std::vector<float> part(static_cast<size_t>(end - begin) + 1, -1);
     dequantize_fp8(GetParam(), shape, q.codes, std::as_bytes(std::span(q.scales)), begin, end,
-                   part.data());
+                   DType::kF32, part.data());
     EXPECT_TRUE(std::equal(part.begin(), part.end() - 1, whole.data<float>() + begin)) << begin;
     EXPECT_EQ(part.back(), -1) << "an element behind the range was written";
   }
@@ -166,7 +166,7 @@ TEST_P(Fp8BlockTest, RefusesWhatItCannotQuantise) {
   EXPECT_THROW(quantize_fp8(ctx, weight, codes, std::span(scales).first(0)), std::invalid_argument);
   const auto dequantize_range = [&](size_t num_codes, size_t num_scales, int64_t end) {
     dequantize_fp8(GetParam(), {2, 2}, std::span(codes).first(num_codes),
-                   std::as_bytes(std::span(scales).first(num_scales)), 0, end,
+                   std::as_bytes(std::span(scales).first(num_scales)), 0, end, DType::kF32,
                    weight.data<float>());
   };
   dequantize_range(4, 1, 4);
