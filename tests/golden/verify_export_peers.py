@@ -11,8 +11,9 @@ f32 and bf16, and then:
 - the log-probabilities of `moerl score` are those of transformers on the same directory, in f32 within 2e-5 of the
   range of the logits; in bf16, where the two round at different places, moerl's distance from transformers' f32 is at
   most 1.5 times that of transformers' own bf16 (root mean square);
-- with --llama-cpp, its convert_hf_to_gguf.py makes a GGUF of the bf16 directory, whose every tensor of more than one
-  dimension adds up to the same multiset of values, and llama-bench, if it was built, loads and runs it.
+- with --llama-cpp, its convert_hf_to_gguf.py makes a GGUF of both directories and of one exported as fp8, whose tensors
+  have the names, shapes and bits of the exported ones (fp8: as `moerl export --dtype f32` dequantises them), and
+  llama-bench, if it was built, loads and runs it.
 Needs torch, transformers, tokenizers, safetensors; gguf comes with llama.cpp. Prints one line for each check; exit
 status 1 if one failed.
 """
@@ -20,6 +21,7 @@ status 1 if one failed.
 import argparse
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +79,11 @@ def make_source(name, tokenizer, directory):
         "clean_up_tokenization_spaces": False, "model_max_length": 256}))
 
 
+def export(moerl, source, directory, kind, name):
+    check(run(moerl, "export", source, directory, "--dtype", kind).returncode == 0, f"{name}: exported")
+    return directory
+
+
 def transformers_scores(directory, dtype, ids, name):
     """log-probs of ids[1:], and the range of the logits."""
     model, info = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, output_loading_info=True)
@@ -102,11 +109,37 @@ def compare_scores(moerl, directory, kind, ids, name):
     check(ours <= 1.5 * theirs, f"{name}: log-probs are {ours:.1e} from exact, transformers' bf16 {theirs:.1e}")
 
 
-def convert(llama, directory, name):
-    sys.path.insert(0, str(llama / "gguf-py"))
-    from gguf import GGUFReader
+def llama_cpp_tensors(directory, config, names):
+    """What a directory holds, under llama.cpp's names (gguf's map of them) and in its layouts: experts stacked, MLA's
+    kv_b_proj cut head by head into keys (transposed) and values, the two halves of Llama's rotary dimensions interleaved.
+    The MTP module is left out, as the converter leaves it."""
+    stored = {key: value.float() for path in directory.glob("model*.safetensors") for key, value in load_file(path).items()}
+    out = {}
+    for key, value in stored.items():
+        key = key.replace("e_score_correction_bias", "e_score_correction.bias")
+        layer = re.match(r"model\.layers\.(\d+)\.", key)
+        if layer and int(layer[1]) >= config["num_hidden_layers"]:
+            continue
+        if expert := re.match(r"(.*\.experts\.)(\d+)\.(.*)", key):
+            out.setdefault(names.get_name(expert[1] + expert[3], (".weight",)), {})[int(expert[2])] = value
+        elif key.endswith("kv_b_proj.weight"):
+            heads = value.unflatten(0, (config["num_attention_heads"], -1))
+            keys, values = heads.split([config["qk_nope_head_dim"], config["v_head_dim"]], dim=1)
+            for part, cut in (("k", keys.transpose(1, 2)), ("v", values)):
+                out[names.get_name(key.replace("kv_b", f"{part}_b"), (".weight",))] = cut
+        else:
+            if config["model_type"] == "llama" and re.search(r"\.[qk]_proj\.", key):
+                value = value.unflatten(0, (-1, 2, config["head_dim"] // 2)).transpose(1, 2).flatten(0, 2)
+            out[names.get_name(key, (".weight", ".bias"))] = value
+    return {key: torch.stack([value[i] for i in range(len(value))]) if isinstance(value, dict) else value
+            for key, value in out.items()}
 
-    out = directory.parent / f"{name}.gguf"
+
+def convert(moerl, llama, directory, name):
+    sys.path.insert(0, str(llama / "gguf-py"))
+    from gguf import GGUFReader, MODEL_ARCH_NAMES, get_tensor_name_map
+
+    out = directory.parent / "model.gguf"
     # The converter knows a pre-tokenizer by a hash of ids, in the vocabulary that the family was published with.
     known = ("import runpy, sys; sys.path.insert(0, sys.argv[1]); import conversion.base as base;"
              "base.TextModel.get_vocab_base_pre = lambda self, tokenizer: 'deepseek-v3';"
@@ -115,12 +148,16 @@ def convert(llama, directory, name):
     check(done.returncode == 0, f"{name}: llama.cpp's converter reads it")
     if done.returncode != 0:
         return
-    # Renamed, stacked, cut and (Llama's q and k) permuted: the sum of squares over all stays.
-    stored = {key: value for path in directory.glob("model*.safetensors") for key, value in load_file(path).items()}
-    squares = sum(value.double().square().sum().item() for value in stored.values())
-    got = sum(float((tensor.data.astype("float64") ** 2).sum()) for tensor in GGUFReader(out).tensors
-              if not tensor.name.startswith("rope_"))
-    check(abs(got - squares) <= 1e-9 * squares, f"{name}: the GGUF holds the same values (sum of squares {got:.6f})")
+    reader = GGUFReader(out)
+    architecture = {text: key for key, text in MODEL_ARCH_NAMES.items()}[reader.fields["general.architecture"].contents()]
+    config = json.loads((directory / "config.json").read_text())
+    if "quantization_config" in config:
+        directory = export(moerl, directory, directory.parent / "wide", "f32", f"{name}, dequantised")
+    expected = llama_cpp_tensors(directory, config, get_tensor_name_map(architecture, config["num_hidden_layers"]))
+    got = {tensor.name: torch.tensor(tensor.data) for tensor in reader.tensors if tensor.name != "rope_freqs.weight"}
+    wrong = [key for key in got.keys() | expected.keys()
+             if key not in got or key not in expected or not torch.equal(got[key], expected[key])]
+    check(not wrong, f"{name}: {len(got)} tensors of the GGUF, {len(expected)} exported, bit for bit; apart: {wrong[:3]}")
     bench = llama / "build/bin/llama-bench"
     if bench.exists():
         check(run(bench, "-m", out, "-p", 16, "-n", 4, "-r", 1, "-t", 1).returncode == 0, f"{name}: llama.cpp runs it")
@@ -138,10 +175,7 @@ def main():
             root = pathlib.Path(temporary)
             make_source(name, options.tokenizer, root / "source")
             for kind in ("f32", "bf16"):
-                done = run(options.moerl, "export", root / "source", root / kind, "--dtype", kind)
-                check(done.returncode == 0, f"{name} {kind}: exported")
-                if done.returncode != 0:
-                    continue
+                export(options.moerl, root / "source", root / kind, kind, f"{name} {kind}")
                 ids = PreTrainedTokenizerFast.from_pretrained(root / kind).encode(TEXT, add_special_tokens=False)
                 compare_scores(options.moerl, root / kind, kind, ids, f"{name} {kind}")
             text = root / "text.jsonl"
@@ -149,7 +183,9 @@ def main():
             tokens = json.loads(run(options.moerl, "tokenize", root / "bf16", text).stdout)["token_ids"]
             check(tokens == ids, f"{name}: transformers' tokenizer and moerl tokenize agree")
             if options.llama_cpp:
-                convert(options.llama_cpp, root / "bf16", name)
+                export(options.moerl, root / "source", root / "fp8", "fp8", f"{name} fp8")
+                for kind in ("f32", "bf16", "fp8"):
+                    convert(options.moerl, options.llama_cpp, root / kind, f"{name} {kind}")
     sys.exit(1 if failed else 0)
 
 
