@@ -138,6 +138,32 @@ void forward_cpu(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
   dispatch_isa(ctx.isa(), [&]<Isa isa>() { AttentionForwardCpu<isa>::run(ctx.pool(), args); });
 }
 
+void forward_cuda(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
+                  const SegmentList& segments, float scale, Tensor& o, Tensor* lse) {
+  const Device cuda = Device::kCuda;
+  AttentionForwardCuda args{.dims = dims_of(cache, q.dim(1)),
+                            .is_bf16 = q.dtype() == DType::kBF16,
+                            .scale = scale,
+                            .rows = q.dim(0),
+                            .q = q.raw(cuda),
+                            .keys = cache.keys.raw(cuda),
+                            .values = cache.values.defined() ? cache.values.raw(cuda) : nullptr,
+                            .segments = segments.on_device(ctx),
+                            .num_segments = static_cast<int64_t>(segments.host().size()),
+                            .most_rows = segments.most_rows(),
+                            .most_keys = segments.most_keys(),
+                            .o = o.raw(cuda),
+                            .lse = lse == nullptr ? nullptr : lse->data<float>(cuda)};
+  Tensor partials;
+  if (attention_splits_side_by_side(args)) {
+    partials = ctx.empty(
+        {args.num_splits(), args.rows * args.dims.num_heads, attention_partial_floats(args.dims)},
+        DType::kF32);
+    args.partials = partials.data<float>(cuda);
+  }
+  cuda_ops<AttentionCuda>().forward(args);
+}
+
 }  // namespace
 
 PagedKv make_paged_kv(int64_t num_blocks, int64_t num_kv_heads, int64_t k_head_dim,
@@ -217,13 +243,7 @@ void attention_forward(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
     case Device::kCpu:
       return forward_cpu(ctx, q, cache, segments.host(), scale, o, lse);
     case Device::kCuda:
-      return cuda_ops<AttentionCuda>().forward(
-          {dims_of(cache, q.dim(1)), q.dtype() == DType::kBF16, scale, q.raw(Device::kCuda),
-           cache.keys.raw(Device::kCuda),
-           cache.values.defined() ? cache.values.raw(Device::kCuda) : nullptr,
-           segments.on_device(ctx), static_cast<int64_t>(segments.host().size()),
-           segments.most_rows(), o.raw(Device::kCuda),
-           lse == nullptr ? nullptr : lse->data<float>(Device::kCuda)});
+      return forward_cuda(ctx, q, cache, segments, scale, o, lse);
   }
 }
 

@@ -32,16 +32,22 @@ void kv_copy_block(ExecContext& ctx, PagedKv& cache, int64_t from, int64_t to);
 /// multiple of the key heads Hk: 1 (MQA; absorbed MLA), H (MHA) or between; head h reads key head
 /// h / (H / Hk).
 ///
-/// Numeric specification, per (row, head), all fp32 (bf16 is converted exactly): key blocks of
-/// kKvBlock positions aligned at 0, ascending, up to the row's own position and no further.
+/// Numeric specification, per (row, head), all fp32 (bf16 is converted exactly). The keys up to the
+/// row's own position and no further are cut into splits of kKvSplit positions, aligned at 0. Each
+/// split starts anew, m = -inf, l = 0, acc = 0, and takes its key blocks of kKvBlock positions,
+/// ascending:
 ///   s_j   = scale * (chain of fused multiply-adds over d ascending, from 0)
 ///   m'    = max(m, max_j s_j),  f = exp(m - m'),  p_j = exp(s_j - m')
 ///   l     : sixteen partial sums; lane i becomes (l_i f + p_i) + p_{16+i}, not fused
 ///   acc   : acc f, then a fused multiply-add p_j v_j for each key of the block, ascending
-/// and at the end o = acc / l and lse = m + log l with l the lane tree of cpu/simd.h; o rounded
-/// once. Keys behind the row's position take no part: their slots may be uninitialised. Prefill,
-/// decode and training run this one routine: a row's bits do not depend on how it is batched, on
-/// the physical blocks or on the number of threads.
+/// and at its end l is the lane tree of cpu/simd.h. The splits are merged, ascending: what the
+/// first has, and then with (n, r, b) for the (m, l, acc) of the next
+///   m'    = max(m, n),  f = exp(m - m'),  g = exp(n - m')
+///   l     = fma(r, g, l f),  acc = fma(b, g, acc f)
+/// and at the end o = acc / l and lse = m + log l; o rounded once. Keys behind the row's position
+/// take no part: their slots may be uninitialised. Prefill, decode and training have this one
+/// specification: a row's bits do not depend on how it is batched, on the physical blocks, on the
+/// number of threads, or on whether its splits are computed one after the other or side by side.
 ///
 /// @param q [T, H, Dk], of the cache's type. @param o out [T, H, Dv], of q's type. @param lse out
 /// [T, H] fp32 or null. Rows outside of all segments are left as they are.

@@ -1,4 +1,5 @@
 #include <limits>
+#include <utility>
 
 #include "kernels/attention/attention_tile_cpu.h"
 #include "kernels/cpu/dispatch.h"
@@ -8,13 +9,20 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
+/// What rows have of some keys: m, l (the lane tree's) and acc.
+struct Softmax {
+  float *max, *total;  // [rows]
+  float* acc;          // [rows, Dv padded]
+};
+
 /// The state of up to kAttentionRows rows on their walk over the key blocks.
 struct Rows {
   int64_t count;
-  float *q, *acc;                          // [rows, Dk], [rows, Dv padded]
-  float *scores, *sums;                    // [rows, kKvBlock], [rows, 16]
-  float *max, *next_max, *factor, *total;  // [rows]
-  float *keys, *values;  // one block as fp32: [Dk, kKvBlock], [kKvBlock, Dv padded]
+  float* q;                  // [rows, Dk]
+  Softmax split, merged;     // of the present split; of those before it
+  float *scores, *sums;      // [rows, kKvBlock], [rows, 16]
+  float *next_max, *factor;  // [rows]
+  float *keys, *values;      // one block as fp32: [Dk, kKvBlock], [kKvBlock, Dv padded]
   int64_t position[kAttentionRows];
   int64_t valid[kAttentionRows];  // keys of the present block that the row sees
 };
@@ -29,12 +37,14 @@ Rows place_rows(const AttentionDims& d, int64_t count, float* scratch) {
   };
   rows.scores = take(kAttentionRows * kKvBlock);
   rows.sums = take(kAttentionRows * kLanes);
-  rows.acc = take(kAttentionRows * d.v_padded());
   rows.values = take(kKvBlock * d.v_padded());
-  rows.max = take(kAttentionRows);
+  for (Softmax* part : {&rows.split, &rows.merged}) {
+    part->max = take(kAttentionRows);
+    part->total = take(kAttentionRows);
+    part->acc = take(kAttentionRows * d.v_padded());
+  }
   rows.next_max = take(kAttentionRows);
   rows.factor = take(kAttentionRows);
-  rows.total = take(kAttentionRows);
   rows.q = take(kAttentionRows * d.k_dim);
   rows.keys = take(kKvBlock * d.k_dim);
   return rows;
@@ -64,16 +74,16 @@ void softmax_block(Rows& rows, int64_t first, int64_t vectors, float scale) {
       largest = max(largest, x);
     }
     const float m = max_lanes(largest);
-    rows.next_max[r] = m > rows.max[r] ? m : rows.max[r];
+    rows.next_max[r] = m > rows.split.max[r] ? m : rows.split.max[r];
   }
   for (int64_t r = first / kLanes * kLanes; r < rows.count; r += kLanes) {
     const F32x16 next = load(rows.next_max + r);
-    store(rows.factor + r, exp(load(rows.max + r) - next));
-    store(rows.max + r, next);
+    store(rows.factor + r, exp(load(rows.split.max + r) - next));
+    store(rows.split.max + r, next);
   }
   for (int64_t r = first; r < rows.count; ++r) {
     float* s = rows.scores + r * kKvBlock;
-    const F32x16 m = set1(rows.max[r]);
+    const F32x16 m = set1(rows.split.max[r]);
     F32x16 sum = load(rows.sums + r * kLanes) * set1(rows.factor[r]);
     for (int64_t v = 0; v < vectors; ++v) {
       const F32x16 p = exp(load(s + v * kLanes) - m);
@@ -96,7 +106,7 @@ void add_values(const AttentionDims& d, Rows& rows, int64_t first, const T* valu
                           1,
                           values + key * value_step + lane,
                           value_step,
-                          rows.acc + row * width + lane,
+                          rows.split.acc + row * width + lane,
                           width,
                           rows.factor + row};
   };
@@ -150,24 +160,51 @@ int64_t batch_row(const AttentionDims& d, const AttentionSegment& segment, int64
          row % d.group();
 }
 
+/// Rows [first, count) begin a split.
+void start_split(const AttentionDims& d, Rows& rows, int64_t first) {
+  const Softmax& split = rows.split;
+  for (int64_t i = first * d.v_padded(); i < rows.count * d.v_padded(); ++i) split.acc[i] = 0;
+  for (int64_t i = first * kLanes; i < rows.count * kLanes; ++i) rows.sums[i] = 0;
+  for (int64_t r = 0; r < kAttentionRows; ++r) split.max[r] = rows.next_max[r] = kMinusInfinity;
+}
+
+/// Merges the split that rows [first, count) have gone through into those before it.
+void end_split(const AttentionDims& d, Rows& rows, int64_t first, bool is_first_split) {
+  const Softmax &split = rows.split, &merged = rows.merged;
+  for (int64_t r = first; r < rows.count; ++r)
+    split.total[r] = sum_lanes(load(rows.sums + r * kLanes));
+  if (is_first_split) return std::swap(rows.split, rows.merged);
+  for (int64_t r = first; r < rows.count; ++r) {
+    const float max = split.max[r] > merged.max[r] ? split.max[r] : merged.max[r];
+    const F32x16 before = exp(set1(merged.max[r]) - set1(max));
+    const F32x16 now = exp(set1(split.max[r]) - set1(max));
+    merged.max[r] = max;
+    store_partial(merged.total + r, fma(set1(split.total[r]), now, set1(merged.total[r]) * before),
+                  1);
+    float* acc = merged.acc + r * d.v_padded();
+    for (int64_t i = 0; i < d.v_padded(); i += kLanes)
+      store(acc + i, fma(load(split.acc + r * d.v_padded() + i), now, load(acc + i) * before));
+  }
+}
+
 template <typename T>
 void finish_rows(const AttentionForwardArgs& args, const AttentionItem& item, Rows& rows) {
   const AttentionDims& d = args.dims;
-  for (int64_t r = 0; r < rows.count; ++r) rows.total[r] = sum_lanes(load(rows.sums + r * kLanes));
-  for (int64_t r = rows.count; r < kAttentionRows; ++r) rows.total[r] = 1;
+  const Softmax& merged = rows.merged;
+  for (int64_t r = rows.count; r < kAttentionRows; ++r) merged.total[r] = 1;
   for (int64_t r = 0; r < rows.count; ++r) {
-    float* acc = rows.acc + r * d.v_padded();
-    const F32x16 total = set1(rows.total[r]);
+    float* acc = merged.acc + r * d.v_padded();
+    const F32x16 total = set1(merged.total[r]);
     for (int64_t i = 0; i < d.v_padded(); i += kLanes) store(acc + i, load(acc + i) / total);
     const int64_t to = batch_row(d, args.segments[item.segment], item.kv_head, item.row_begin + r);
     copy_from_float(acc, d.v_dim, static_cast<T*>(args.o) + to * d.v_dim);
   }
   if (args.lse == nullptr) return;
   for (int64_t r = 0; r < rows.count; r += kLanes)
-    store(rows.max + r, load(rows.max + r) + log(load(rows.total + r)));
+    store(merged.max + r, load(merged.max + r) + log(load(merged.total + r)));
   for (int64_t r = 0; r < rows.count; ++r)
     args.lse[batch_row(d, args.segments[item.segment], item.kv_head, item.row_begin + r)] =
-        rows.max[r];
+        merged.max[r];
 }
 
 template <typename T>
@@ -181,22 +218,27 @@ void attend_item(const AttentionForwardArgs& args, const AttentionItem& item, fl
     copy_as_float(static_cast<const T*>(args.q) + from * d.k_dim, d.k_dim, 0, rows.q + r * d.k_dim);
     rows.position[r] = segment.start + (item.row_begin + r) / d.group();
   }
-  for (int64_t i = 0; i < rows.count * d.v_padded(); ++i) rows.acc[i] = 0;
-  for (int64_t i = 0; i < rows.count * kLanes; ++i) rows.sums[i] = 0;
-  for (int64_t r = 0; r < kAttentionRows; ++r) rows.max[r] = rows.next_max[r] = kMinusInfinity;
-
   const int64_t last = rows.position[rows.count - 1];
-  for (int64_t block = 0; block * kKvBlock <= last; ++block) {
-    int64_t first = 0;  // rows before it end in an earlier block
-    while (rows.position[first] < block * kKvBlock) ++first;
-    for (int64_t r = first; r < rows.count; ++r) {
-      const int64_t seen = rows.position[r] - block * kKvBlock + 1;
-      rows.valid[r] = seen < kKvBlock ? seen : kKvBlock;
+  int64_t first = 0;  // rows before it end before the present position
+  auto skip_rows = [&](int64_t position) {
+    while (rows.position[first] < position) ++first;
+  };
+  for (int64_t split = 0; split <= last; split += kKvSplit) {
+    skip_rows(split);
+    const int64_t first_of_split = first;
+    start_split(d, rows, first);
+    for (int64_t begin = split; begin <= last && begin < split + kKvSplit; begin += kKvBlock) {
+      skip_rows(begin);
+      for (int64_t r = first; r < rows.count; ++r) {
+        const int64_t seen = rows.position[r] - begin + 1;
+        rows.valid[r] = seen < kKvBlock ? seen : kKvBlock;
+      }
+      const int64_t slot = block_table[begin / kKvBlock] * d.num_kv_heads + item.kv_head;
+      const T* values = static_cast<const T*>(args.values);
+      attend_block(args, rows, first, static_cast<const T*>(args.keys) + slot * d.k_dim * kKvBlock,
+                   values == nullptr ? nullptr : values + slot * d.v_dim * kKvBlock);
     }
-    const int64_t slot = block_table[block] * d.num_kv_heads + item.kv_head;
-    const T* values = static_cast<const T*>(args.values);
-    attend_block(args, rows, first, static_cast<const T*>(args.keys) + slot * d.k_dim * kKvBlock,
-                 values == nullptr ? nullptr : values + slot * d.v_dim * kKvBlock);
+    end_split(d, rows, first_of_split, split == 0);
   }
   finish_rows<T>(args, item, rows);
 }

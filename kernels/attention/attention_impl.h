@@ -41,7 +41,7 @@ struct AttentionForwardCpu {
 };
 /// Scratch of one worker of the forward pass.
 constexpr int64_t attention_forward_scratch(const AttentionDims& d) {
-  return kAttentionRows * (d.k_dim + d.v_padded() + kKvBlock + 16 + 4) +
+  return kAttentionRows * (d.k_dim + 2 * d.v_padded() + kKvBlock + 16 + 6) +
          kKvBlock * (d.k_dim + d.v_padded());
 }
 
@@ -112,13 +112,38 @@ struct AttentionForwardCuda {
   AttentionDims dims;
   bool is_bf16;
   float scale;
+  int64_t rows;  ///< of the batch
   const void *q, *keys;
   const void* values;  ///< null: the first v_dim of each key
   const AttentionSegmentCuda* segments;
-  int64_t num_segments, most_rows;  ///< most_rows: no segment has more
+  int64_t num_segments, most_rows, most_keys;  ///< no segment has more
   void* o;
   float* lse;  ///< or null
+  /// [splits of most_keys, rows * H, attention_partial_floats]: workspace of splits that are
+  /// computed side by side; null: one after the other.
+  float* partials = nullptr;
+
+  constexpr int64_t num_splits() const { return (most_keys + kKvSplit - 1) / kKvSplit; }
+  /// Blocks that share out the splits of the same rows.
+  constexpr int64_t side_by_side() const { return partials == nullptr ? 1 : num_splits(); }
 };
+/// m, l and acc of a row.
+constexpr int64_t attention_partial_floats(const AttentionDims& d) { return 2 + d.v_dim; }
+
+/// Rows in a block of the forward kernels.
+inline constexpr int64_t kAttentionBlockRows = 16;
+/// Whether the splits of a row are computed side by side: where the rows alone are too few blocks
+/// for a large GPU (two for each of the 132 multiprocessors of an H200), and the partial results
+/// fit 128 MiB. No result depends on it.
+constexpr bool attention_splits_side_by_side(const AttentionForwardCuda& args) {
+  constexpr int64_t kFewBlocks = 264, kMostBytes = int64_t{128} << 20;
+  const AttentionDims& d = args.dims;
+  const int64_t tiles =
+      (args.most_rows * d.group() + kAttentionBlockRows - 1) / kAttentionBlockRows;
+  return args.num_splits() > 1 && tiles * d.num_kv_heads * args.num_segments < kFewBlocks &&
+         args.num_splits() * args.rows * d.num_heads * attention_partial_floats(d) * 4 <=
+             kMostBytes;
+}
 struct AttentionBackwardCuda {
   AttentionDims dims;
   bool is_bf16;

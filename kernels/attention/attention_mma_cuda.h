@@ -7,7 +7,7 @@
 // rounded to bf16. l is the sum of the unrounded p. A key that a row does not see has p = 0: its
 // products are zeros, and what lies behind the tile's last position is never loaded.
 
-#include "kernels/attention/attention_impl.h"
+#include "kernels/attention/attention_split_cuda.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/tensor_core.h"
 
@@ -16,25 +16,27 @@ namespace moerl::kernels::cuda {
 /// Sixteen rows of one key head of one segment. Four warps share out the keys of a block for the
 /// scores and the columns of the values for the sums.
 struct MmaAttention {
-  static constexpr int kRows = 16, kThreads = 128, kPad = 8;
+  static constexpr int kRows = kAttentionBlockRows, kThreads = 128, kPad = 8;
   static constexpr int kKeyPitch = kKvBlock + kPad, kScorePitch = kKvBlock + 4;
 
   static bool fits(const AttentionForwardCuda& args) {
     return args.is_bf16 && args.dims.k_dim % 32 == 0 && args.dims.v_dim % 32 == 0 &&
            args.dims.v_dim <= 512;
   }
-  /// @param v_dim  0 where the values are in the keys.
-  static size_t shared_bytes(int64_t k_dim, int64_t v_dim) {
-    const int64_t values = v_dim == 0 ? 0 : kKvBlock * (v_dim + kPad);
+  static size_t shared_bytes(const AttentionForwardCuda& args) {
+    const AttentionDims& d = args.dims;
+    const int64_t values = args.values == nullptr ? 0 : kKvBlock * (d.v_dim + kPad);
+    const int64_t merged = args.num_splits() > 1 && args.partials == nullptr ? d.v_dim : 0;
     const int64_t elements =
-        kRows * (k_dim + kPad) + k_dim * kKeyPitch + values + kRows * kKeyPitch;
-    return static_cast<size_t>(2 * elements + 4 * (kRows * kScorePitch + 2 * kRows));
+        kRows * (d.k_dim + kPad) + d.k_dim * kKeyPitch + values + kRows * kKeyPitch;
+    return static_cast<size_t>(2 * elements + 4 * kRows * (kScorePitch + 2 + merged));
   }
 
   bf16 *q, *keys;                  // [kRows, Dk], [Dk, kKvBlock]
   bf16* values;                    // [kKvBlock, Dv], or null: the first Dv rows of the keys
   bf16* p;                         // [kRows, kKvBlock]
   float *scores, *factor, *total;  // [kRows, kKvBlock], [kRows], [kRows]
+  float* merged;                   // [kRows, Dv], where a block walks several splits
 
   __device__ MmaAttention(unsigned char* shared, const AttentionDims& d, bool has_values)
       : q(reinterpret_cast<bf16*>(shared)),
@@ -43,7 +45,8 @@ struct MmaAttention {
         p(has_values ? values + kKvBlock * (d.v_dim + kPad) : keys + d.k_dim * kKeyPitch),
         scores(reinterpret_cast<float*>(p + kRows * kKeyPitch)),
         factor(scores + kRows * kScorePitch),
-        total(factor + kRows) {}
+        total(factor + kRows),
+        merged(total + kRows) {}
 
   /// Asks for `rows` rows of `width` elements; zeros from row `valid` on.
   __device__ static void request(const bf16* from, int64_t rows, int64_t valid, int64_t width,
@@ -88,7 +91,14 @@ struct MmaAttention {
 
   /// What a thread keeps of its row, a row being eight threads: partial sums i and i + 8.
   struct RowState {
-    float max, low, high;
+    float max = -INFINITY, low = 0.0f, high = 0.0f;
+
+    /// Of all keys so far.
+    __device__ SplitSum sum() const {
+      float l = low + high;
+      for (int half = 4; half >= 1; half /= 2) l = l + __shfl_xor_sync(~0u, l, half);
+      return {max, l};
+    }
   };
 
   /// Probabilities of keys i, i + 8, i + 16 and i + 24 of the thread's row, which sees `valid`
@@ -145,6 +155,38 @@ struct MmaAttention {
       }
     }
   }
+
+  /// Merges a split into those before it, and begins the next. acc moves to `merged`, element e of
+  /// tile t at (4 t + e) * kThreads + thread.
+  template <int kTiles>
+  __device__ void end_split(int tiles, bool is_first, bool sees, RowState& row, SplitSum& sum,
+                            float (&acc)[kTiles][4]) const {
+    const int r = static_cast<int>(threadIdx.x) / 8, lane = static_cast<int>(threadIdx.x) % 32;
+    const SplitSum split = row.sum();
+    row = {};
+    SplitSum::Factors f{1.0f, 0.0f};  // of a row that sees no key of the split
+    if (is_first)
+      sum = split;
+    else if (sees)
+      f = sum.merge(split);
+    if (threadIdx.x % 8 == 0) {
+      factor[r] = f.before;
+      total[r] = f.now;
+    }
+    __syncthreads();
+    MOERL_UNROLL
+    for (int t = 0; t < kTiles; ++t) {
+      if (t >= tiles) continue;
+      MOERL_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        float* to = merged + (4 * t + e) * kThreads + threadIdx.x;
+        const int of = lane / 4 + e / 2 * 8;
+        *to = is_first ? acc[t][e] : fma(acc[t][e], total[of], *to * factor[of]);
+        acc[t][e] = 0.0f;
+      }
+    }
+    __syncthreads();  // before the factors are written again
+  }
 };
 
 /// kTiles: at least the columns of the values / 32.
@@ -159,7 +201,9 @@ __global__ void __launch_bounds__(MmaAttention::kThreads)
   const int tiles = static_cast<int>(d.v_dim) / 32;
   // 64-bit divisions are slow; a segment's rows of one key head are fewer than 2^31.
   const int group = static_cast<int>(d.num_heads) / static_cast<int>(d.num_kv_heads);
-  const int64_t kv_head = blockIdx.y, begin = int64_t{blockIdx.x} * kRows;
+  const unsigned row_tiles = gridDim.x / static_cast<unsigned>(args.side_by_side());
+  const int64_t kv_head = blockIdx.y, split = blockIdx.x / row_tiles;
+  const int64_t begin = int64_t{blockIdx.x % row_tiles} * kRows;
   const int64_t left = segment.num_rows * group - begin;
   if (left <= 0) return;
   const int count = static_cast<int>(left < kRows ? left : kRows);
@@ -168,30 +212,30 @@ __global__ void __launch_bounds__(MmaAttention::kThreads)
     const int n = static_cast<int>(begin + r);
     return (segment.first_row + n / group) * d.num_heads + kv_head * group + n % group;
   };
+  const SplitWalk walk(args, split, position(count - 1));
+  if (walk.begin >= walk.end) return;
   const bool has_values = args.values != nullptr;
   const MmaAttention memory(shared, d, has_values);
-  const int64_t last = position(count - 1);
-  auto slab = [&](const void* cache, int64_t block, int64_t width) {
-    const int64_t slot = segment.block_table[block] * d.num_kv_heads + kv_head;
+  auto slab = [&](const void* cache, int64_t at, int64_t width) {
+    const int64_t slot = segment.block_table[at / kKvBlock] * d.num_kv_heads + kv_head;
     return static_cast<const bf16*>(cache) + slot * kKvBlock * width;
   };
-  auto request_keys = [&](int64_t block) {
-    if (block * kKvBlock <= last)
-      MmaAttention::request(slab(args.keys, block, d.k_dim), d.k_dim, d.k_dim, kKvBlock,
+  auto request_keys = [&](int64_t at) {
+    if (at < walk.end)
+      MmaAttention::request(slab(args.keys, at, d.k_dim), d.k_dim, d.k_dim, kKvBlock,
                             MmaAttention::kKeyPitch, memory.keys);
     else
       cp_async_commit();
   };
-  auto request_values = [&](int64_t block) {
-    if (has_values && block * kKvBlock <= last)
-      MmaAttention::request(slab(args.values, block, d.v_dim), kKvBlock,
-                            last - block * kKvBlock + 1, d.v_dim, d.v_dim + MmaAttention::kPad,
-                            memory.values);
+  auto request_values = [&](int64_t at) {
+    if (has_values && at < walk.end)
+      MmaAttention::request(slab(args.values, at, d.v_dim), kKvBlock, walk.end - at, d.v_dim,
+                            d.v_dim + MmaAttention::kPad, memory.values);
     else
       cp_async_commit();
   };
-  request_keys(0);
-  request_values(0);
+  request_keys(walk.begin);
+  request_values(walk.begin);
   for (int r = 0; r < kRows; ++r) {
     const bf16* from = static_cast<const bf16*>(args.q) + (r < count ? batch_row(r) : 0) * d.k_dim;
     for (int64_t i = threadIdx.x; i < d.k_dim; i += MmaAttention::kThreads)
@@ -200,42 +244,69 @@ __global__ void __launch_bounds__(MmaAttention::kThreads)
 
   const int my_row = static_cast<int>(threadIdx.x) / 8;
   const int64_t my_position = my_row < count ? position(my_row) : -1;
-  MmaAttention::RowState row{-INFINITY, 0.0f, 0.0f};
+  MmaAttention::RowState row;
+  SplitSum sum;  // of the splits before the present one, if any
   float acc[kTiles][4] = {};
-  for (int64_t block = 0; block * kKvBlock <= last; ++block) {
+  int64_t split_begin = walk.begin;
+  for (int64_t at = walk.begin; at < walk.end; at += kKvBlock) {
+    if (at == split_begin + kKvSplit) {
+      memory.end_split(tiles, split_begin == 0, my_position >= split_begin, row, sum, acc);
+      split_begin = at;
+    }
     cp_async_wait<1>();
     __syncthreads();  // keys are there
     memory.score(d);
     __syncthreads();
     if (has_values)
-      request_keys(block + 1);
-    else if (last - block * kKvBlock + 1 < kKvBlock)
-      memory.clear_keys_behind(last - block * kKvBlock + 1, d.v_dim);
-    memory.softmax(args.scale, my_position - block * kKvBlock + 1, row);
+      request_keys(at + kKvBlock);
+    else if (walk.end - at < kKvBlock)
+      memory.clear_keys_behind(walk.end - at, d.v_dim);
+    memory.softmax(args.scale, my_position - at + 1, row);
     cp_async_wait<1>();
     __syncthreads();  // values are there, and p
     memory.add_values(d, tiles, acc);
     __syncthreads();
-    if (!has_values) request_keys(block + 1);
-    request_values(block + 1);
+    if (!has_values) request_keys(at + kKvBlock);
+    request_values(at + kKvBlock);
   }
   cp_async_wait<0>();
 
-  float l = row.low + row.high;
-  for (int half = 4; half >= 1; half /= 2) l = l + __shfl_xor_sync(~0u, l, half);
-  if (threadIdx.x % 8 == 0) memory.total[my_row] = l;
-  if (args.lse != nullptr && threadIdx.x % 8 == 0 && my_row < count)
-    args.lse[batch_row(my_row)] = row.max + log(l);
+  const bool walked_several = split_begin > walk.begin;
+  if (walked_several)
+    memory.end_split(tiles, false, my_position >= split_begin, row, sum, acc);
+  else
+    sum = row.sum();
+  const bool is_partial = args.partials != nullptr;
+  if (threadIdx.x % 8 == 0) {
+    memory.total[my_row] = sum.total;
+    if (my_row < count && is_partial) {
+      float* partial = partial_of(args, split, batch_row(my_row));
+      partial[0] = sum.max;
+      partial[1] = sum.total;
+    } else if (my_row < count && args.lse != nullptr) {
+      args.lse[batch_row(my_row)] = sum.max + log(sum.total);
+    }
+  }
   __syncthreads();
   MOERL_UNROLL
   for (int e = 0; e < 4; ++e) {
     const int r = lane / 4 + e / 2 * 8;
     if (r >= count) continue;
-    bf16* o = static_cast<bf16*>(args.o) + batch_row(r) * d.v_dim;
+    const int64_t to = batch_row(r);
+    float* partial = is_partial ? partial_of(args, split, to) + 2 : nullptr;
+    bf16* o = static_cast<bf16*>(args.o) + to * d.v_dim;
     MOERL_UNROLL
-    for (int t = 0; t < kTiles; ++t)
-      if (t < tiles)
-        store(o + (warp * tiles + t) * 8 + lane % 4 * 2 + e % 2, acc[t][e] / memory.total[r]);
+    for (int t = 0; t < kTiles; ++t) {
+      if (t >= tiles) continue;
+      const float value = walked_several
+                              ? memory.merged[(4 * t + e) * MmaAttention::kThreads + threadIdx.x]
+                              : acc[t][e];
+      const int column = (warp * tiles + t) * 8 + lane % 4 * 2 + e % 2;
+      if (is_partial)
+        partial[column] = value;
+      else
+        store(o + column, value / memory.total[r]);
+    }
   }
 }
 

@@ -46,19 +46,24 @@ inline double log_sum_exp(const std::vector<double>& x) {
   return largest + std::log(sum);
 }
 
+/// Adds a row's output to o[0..Dv); returns its lse.
+inline double attention_row(const AttentionInput& in, int64_t t, int64_t head, double* o) {
+  const auto dim = static_cast<size_t>(in.v_dim);
+  const std::vector<double> scores = attention_scores(in, t, head);
+  const double lse = log_sum_exp(scores);
+  for (int64_t s = 0; s <= t; ++s)
+    for (size_t i = 0; i < dim; ++i)
+      o[i] += std::exp(scores[static_cast<size_t>(s)] - lse) * in.v[in.key(s, head) * dim + i];
+  return lse;
+}
+
 inline AttentionOutput attention_forward(const AttentionInput& in) {
   const auto dim = static_cast<size_t>(in.v_dim);
   const auto rows = static_cast<size_t>(in.num_tokens * in.num_heads);
   AttentionOutput out{std::vector<double>(rows * dim), std::vector<double>(rows)};
   for (int64_t t = 0; t < in.num_tokens; ++t)
-    for (int64_t h = 0; h < in.num_heads; ++h) {
-      const std::vector<double> scores = attention_scores(in, t, h);
-      const double lse = out.lse[in.row(t, h)] = log_sum_exp(scores);
-      for (int64_t s = 0; s <= t; ++s)
-        for (size_t i = 0; i < dim; ++i)
-          out.o[in.row(t, h) * dim + i] +=
-              std::exp(scores[static_cast<size_t>(s)] - lse) * in.v[in.key(s, h) * dim + i];
-    }
+    for (int64_t h = 0; h < in.num_heads; ++h)
+      out.lse[in.row(t, h)] = attention_row(in, t, h, &out.o[in.row(t, h) * dim]);
   return out;
 }
 

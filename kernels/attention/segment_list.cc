@@ -12,6 +12,12 @@ int64_t SegmentList::most_rows() const {
   return most;
 }
 
+int64_t SegmentList::most_keys() const {
+  int64_t most = 0;
+  for (const AttentionSegment& s : host_) most = std::max(most, s.start + s.num_rows);
+  return most;
+}
+
 const AttentionSegmentCuda* SegmentList::on_device(ExecContext& ctx) const {
   if (!segments_.defined()) {
     std::vector<int32_t> tables;

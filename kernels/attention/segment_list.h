@@ -8,6 +8,9 @@ namespace moerl::kernels {
 
 /// Positions in one block of keys: of the paged cache, and of the fixed walk over the keys.
 inline constexpr int64_t kKvBlock = 32;
+/// Positions in one split of the keys: attention.h's softmax starts anew at each.
+inline constexpr int64_t kKvSplit = 1024;
+static_assert(kKvSplit % kKvBlock == 0);
 
 /// A run of consecutive positions of one sequence within a ragged batch.
 struct AttentionSegment {
@@ -35,6 +38,8 @@ class SegmentList {
   std::span<const AttentionSegment> host() const { return host_; }
   /// Rows of the longest segment.
   int64_t most_rows() const;
+  /// Positions up to the end of the segment that ends last.
+  int64_t most_keys() const;
   const AttentionSegmentCuda* on_device(ExecContext& ctx) const;
   /// [num_rows]: where the rows of a batch go in the cache, block * kKvBlock + offset; -1 for rows
   /// outside of all segments.

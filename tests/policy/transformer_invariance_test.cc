@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <numeric>
 
 #include "policy/transformer.h"
 #include "tests/policy/tiny_model.h"
@@ -47,6 +48,17 @@ class TransformerInvarianceTest : public ::testing::TestWithParam<Case> {
     const SequenceBatch packed = pack_sequences({&sequences[i], 1});
     KvCache cache(config, model->dtype(), packed.num_blocks);
     return model->forward(ctx, packed.batch, cache);
+  }
+  /// Hidden states of positions [begin, end) of a sequence, whose earlier ones are in the cache.
+  Tensor forward(KvCache& cache, const std::vector<int32_t>& tokens, int64_t begin, int64_t end,
+                 const std::vector<int32_t>& blocks) {
+    ForwardBatch batch;
+    for (int64_t p = begin; p < end; ++p) {
+      batch.token_ids.push_back(tokens[static_cast<size_t>(p)]);
+      batch.positions.push_back(static_cast<int32_t>(p));
+    }
+    batch.segments.push_back({0, end - begin, begin, blocks});
+    return model->forward(ctx, batch, cache);
   }
 
   ExecContext ctx{2};
@@ -122,22 +134,27 @@ TEST_P(TransformerInvarianceTest, ChunksAndTokenByTokenDecodingEqualOnePass) {
   }
 }
 
+TEST_P(TransformerInvarianceTest, DecodingBeyondASplitOfTheKeysEqualsOnePass) {
+  const int64_t split = kernels::kKvSplit, length = split + 2;
+  config.max_position_embeddings = 2 * split;
+  model = make_model(ctx, config, GetParam().dtype);
+  const std::vector<int32_t> tokens = random_sequences({length}, config)[0];
+  std::vector<int32_t> table(static_cast<size_t>(length / kernels::kKvBlock) + 1);
+  std::iota(table.rbegin(), table.rend(), 0);
+  KvCache cache(config, model->dtype(), static_cast<int64_t>(table.size()));
+  const Tensor whole = forward(cache, tokens, 0, length, table);
+  for (int64_t p = split - 1; p < length; ++p)
+    EXPECT_TRUE(same_bits(forward(cache, tokens, p, p + 1, table), whole.rows(p, p + 1)))
+        << "position " << p;
+}
+
 TEST_P(TransformerInvarianceTest, CopiedBlockContinuesASequence) {
   const std::vector<int32_t>& tokens = sequences[2];  // 41 tokens: the second block is partly full
   KvCache cache(config, model->dtype(), 8);
   const std::vector<int32_t> table = {6, 1}, fork = {6, 3};
-  auto run = [&](int64_t begin, int64_t end, const std::vector<int32_t>& blocks) {
-    ForwardBatch batch;
-    for (int64_t p = begin; p < end; ++p) {
-      batch.token_ids.push_back(tokens[static_cast<size_t>(p)]);
-      batch.positions.push_back(static_cast<int32_t>(p));
-    }
-    batch.segments.push_back({0, end - begin, begin, blocks});
-    return model->forward(ctx, batch, cache);
-  };
-  run(0, 40, table);
+  forward(cache, tokens, 0, 40, table);
   cache.copy_block(ctx, 1, 3);
-  EXPECT_TRUE(same_bits(run(40, 41, fork), alone(2).rows(40, 41)));
+  EXPECT_TRUE(same_bits(forward(cache, tokens, 40, 41, fork), alone(2).rows(40, 41)));
 }
 
 TEST_P(TransformerInvarianceTest, ThreadsAndInstructionLevelsChangeNothing) {

@@ -25,13 +25,14 @@ AttentionDims dims_of(const AttentionShape& s) {
 /// The forward pass through a paged cache on the device, whose slots are NaN until written.
 class DeviceRunner {
  public:
-  explicit DeviceRunner(const AttentionProblem& p)
+  explicit DeviceRunner(const AttentionProblem& p, KvValues values = KvValues::kStored)
       : problem_(p),
         q_(p.q),
         k_(p.k),
         v_(p.v),
         keys_({num_blocks(p), p.shape.num_kv_heads, p.shape.k_dim, kKvBlock}, p.shape.dtype),
         values_({num_blocks(p), p.shape.num_kv_heads, kKvBlock, p.shape.v_dim}, p.shape.dtype),
+        kept_values_(values == KvValues::kStored ? values_.raw() : nullptr),
         o_({p.num_rows(), p.shape.num_heads, p.shape.v_dim}, p.shape.dtype),
         lse_({p.num_rows(), p.shape.num_heads}, DType::kF32) {
     // Blocks are dealt out in turns, so that no sequence has neighbours.
@@ -49,12 +50,35 @@ class DeviceRunner {
   AttentionResult run(int64_t chunk) {
     const std::vector<int64_t>& lengths = problem_.lengths;
     for (int64_t start = 0; start < *std::max_element(lengths.begin(), lengths.end());
-         start += chunk)
-      step(start, chunk);
+         start += chunk) {
+      std::vector<Rows> rows;
+      for (size_t i = 0; i < lengths.size(); ++i)
+        if (start < lengths[i]) rows.push_back({i, start, std::min(start + chunk, lengths[i])});
+      append(rows);
+      attend(rows, false);
+    }
+    return {o_.to_host(), lse_.to_host()};
+  }
+  /// The last `count` rows of every sequence.
+  /// @param side_by_side  whether their splits are computed by blocks of their own.
+  AttentionResult run_last(int64_t count, bool side_by_side) {
+    std::vector<Rows> whole, last;
+    for (size_t i = 0; i < problem_.lengths.size(); ++i) {
+      const int64_t length = problem_.lengths[i];
+      whole.push_back({i, 0, length});
+      last.push_back({i, std::max(length - count, int64_t{0}), length});
+    }
+    append(whole);
+    attend(last, side_by_side);
     return {o_.to_host(), lse_.to_host()};
   }
 
  private:
+  /// Positions [begin, end) of a sequence.
+  struct Rows {
+    size_t sequence;
+    int64_t begin, end;
+  };
   static int64_t blocks_of(int64_t length) { return (length + kKvBlock - 1) / kKvBlock; }
   static int64_t num_blocks(const AttentionProblem& p) {
     int64_t blocks = 0;
@@ -62,37 +86,69 @@ class DeviceRunner {
     return blocks;
   }
 
-  void step(int64_t start, int64_t chunk) {
-    const AttentionShape& s = problem_.shape;
-    std::vector<AttentionSegmentCuda> segments;
-    int64_t most_rows = 0;
+  void append(const std::vector<Rows>& rows) {
     std::vector<int64_t> slots(static_cast<size_t>(problem_.num_rows()), -1);
-    for (size_t i = 0; i < problem_.lengths.size(); ++i) {
-      const int64_t n = std::min(chunk, problem_.lengths[i] - start);
-      if (n <= 0) continue;
-      most_rows = std::max(most_rows, n);
-      const int64_t first = problem_.first_row(i) + start;
-      segments.push_back({first, n, start, tables_[i]->data()});
-      for (int64_t t = 0; t < n; ++t)
-        slots[static_cast<size_t>(first + t)] =
-            host_tables_[i][static_cast<size_t>((start + t) / kKvBlock)] * kKvBlock +
-            (start + t) % kKvBlock;
+    for (const Rows& r : rows)
+      for (int64_t t = r.begin; t < r.end; ++t)
+        slots[static_cast<size_t>(problem_.first_row(r.sequence) + t)] =
+            host_tables_[r.sequence][static_cast<size_t>(t / kKvBlock)] * kKvBlock + t % kKvBlock;
+    const ArrayOnDevice<int64_t> slots_(slots);
+    const AttentionShape& s = problem_.shape;
+    cuda_ops<AttentionCuda>().kv_append({dims_of(s), dtype_size(s.dtype), problem_.num_rows(),
+                                         k_.raw(), v_.raw(), slots_.data(), keys_.raw(),
+                                         kept_values_});
+  }
+
+  void attend(const std::vector<Rows>& rows, bool side_by_side) {
+    const AttentionShape& s = problem_.shape;
+    AttentionForwardCuda args{.dims = dims_of(s),
+                              .is_bf16 = s.dtype == DType::kBF16,
+                              .scale = problem_.scale,
+                              .rows = problem_.num_rows(),
+                              .q = q_.raw(),
+                              .keys = keys_.raw(),
+                              .values = kept_values_,
+                              .num_segments = static_cast<int64_t>(rows.size()),
+                              .o = o_.raw(),
+                              .lse = lse_.data()};
+    std::vector<AttentionSegmentCuda> segments;
+    for (const Rows& r : rows) {
+      segments.push_back({problem_.first_row(r.sequence) + r.begin, r.end - r.begin, r.begin,
+                          tables_[r.sequence]->data()});
+      args.most_rows = std::max(args.most_rows, r.end - r.begin);
+      args.most_keys = std::max(args.most_keys, r.end);
     }
     const ArrayOnDevice<AttentionSegmentCuda> segments_(segments);
-    const ArrayOnDevice<int64_t> slots_(slots);
-    const AttentionCuda& ops = cuda_ops<AttentionCuda>();
-    ops.kv_append({dims_of(s), dtype_size(s.dtype), problem_.num_rows(), k_.raw(), v_.raw(),
-                   slots_.data(), keys_.raw(), values_.raw()});
-    ops.forward({dims_of(s), s.dtype == DType::kBF16, problem_.scale, q_.raw(), keys_.raw(),
-                 values_.raw(), segments_.data(), static_cast<int64_t>(segments.size()), most_rows,
-                 o_.raw(), lse_.data()});
+    args.segments = segments_.data();
+    const OnDevice partials(
+        {args.num_splits(), args.rows * s.num_heads, attention_partial_floats(args.dims)},
+        DType::kF32);
+    if (side_by_side) args.partials = partials.data();
+    cuda_ops<AttentionCuda>().forward(args);
   }
 
   const AttentionProblem& problem_;
-  OnDevice q_, k_, v_, keys_, values_, o_, lse_;
+  OnDevice q_, k_, v_, keys_, values_;
+  void* const kept_values_;  // null: in the keys
+  OnDevice o_, lse_;
   std::vector<std::vector<int32_t>> host_tables_;
   std::vector<std::unique_ptr<ArrayOnDevice<int32_t>>> tables_;
 };
+
+/// The last `count` rows of every sequence have the same bits.
+void expect_same_last(const AttentionProblem& p, int64_t count, const AttentionResult& got,
+                      const AttentionResult& expected) {
+  for (size_t i = 0; i < p.lengths.size(); ++i) {
+    const int64_t end = p.first_row(i) + p.lengths[i];
+    const int64_t begin = end - std::min(count, p.lengths[i]);
+    EXPECT_TRUE(testing::same_bits(got.o.rows(begin, end), expected.o.rows(begin, end)))
+        << "o of sequence " << i;
+    EXPECT_TRUE(testing::same_bits(got.lse.rows(begin, end), expected.lse.rows(begin, end)))
+        << "lse of sequence " << i;
+  }
+}
+/// The last three rows of the longer one lie on both sides of a border between splits.
+const std::vector<int64_t> kSplitLengths = {kKvSplit + 2, 5};
 
 struct Gradients {
   Tensor dq, dk, dv;
@@ -152,6 +208,25 @@ TEST_P(AttentionCudaTest, ForwardHasTheBitsOfTheCpuInChunksOfAnySize) {
   EXPECT_TRUE(testing::same_bits(decoded.o, expected.o));
 }
 
+class AttentionSplitCudaTest : public ::testing::TestWithParam<AttentionShape> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionSplitCudaTest,
+                         ::testing::Values(AttentionShape{3, 1, 9, 7, DType::kF32},
+                                           AttentionShape{4, 2, 8, 17, DType::kBF16}),
+                         [](const auto& info) { return info.param.name(); });
+
+TEST_P(AttentionSplitCudaTest, HasTheBitsOfTheCpuOneAfterTheOtherAndSideBySide) {
+  ExecContext cpu(1);
+  const AttentionProblem two(GetParam(), kSplitLengths), three(GetParam(), {2 * kKvSplit + 1});
+  const AttentionResult expected = AttentionRunner(two, 1).run(cpu, 5000);
+  for_each_order([&] {
+    for (bool side_by_side : {false, true})
+      expect_same_last(two, 3, DeviceRunner(two).run_last(3, side_by_side), expected);
+  });
+  const AttentionResult expected_of_three = AttentionRunner(three, 1).run(cpu, 5000);
+  for (bool side_by_side : {false, true})
+    expect_same_last(three, 1, DeviceRunner(three).run_last(1, side_by_side), expected_of_three);
+}
+
 TEST_P(AttentionCudaTest, BackwardHasTheBitsOfTheCpu) {
   const AttentionShape s = GetParam();
   const AttentionProblem p(s, {1, 33, 41});
@@ -195,6 +270,41 @@ TEST_P(MmaAttentionCudaTest, ARowHasTheSameBitsInChunksOfAnySizeAndAlone) {
   }
   const AttentionProblem alone = problem.only(1);
   EXPECT_TRUE(testing::same_bits(DeviceRunner(alone).run(100).o, whole.o.rows(1, 35)));
+}
+
+// Few and many columns for a warp.
+class MmaAttentionSplitCudaTest : public ::testing::TestWithParam<AttentionShape> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, MmaAttentionSplitCudaTest,
+                         ::testing::Values(AttentionShape{16, 1, 64, 32, DType::kBF16},
+                                           AttentionShape{1, 1, 32, 160, DType::kBF16}),
+                         [](const auto& info) { return info.param.name(); });
+
+TEST_P(MmaAttentionSplitCudaTest, HasTheSameBitsOneAfterTheOtherAndSideBySide) {
+  const AttentionProblem two(GetParam(), kSplitLengths), three(GetParam(), {2 * kKvSplit + 1});
+  const AttentionResult walked = DeviceRunner(two).run_last(3, false);
+  for_each_order([&] { expect_same_last(two, 3, DeviceRunner(two).run_last(3, true), walked); });
+  for (bool side_by_side : {false, true})
+    expect_same_last(two, 1, DeviceRunner(two).run_last(1, side_by_side), walked);
+
+  const AttentionResult last = DeviceRunner(three).run_last(1, false);
+  expect_same_last(three, 1, DeviceRunner(three).run_last(1, true), last);
+  const ref::AttentionInput in = three.ref_input();
+  std::vector<double> o(static_cast<size_t>(in.num_heads * in.v_dim)), lse;
+  for (int64_t h = 0; h < in.num_heads; ++h)
+    lse.push_back(ref::attention_row(in, in.num_tokens - 1, h, o.data() + h * in.v_dim));
+  const int64_t end = in.num_tokens;
+  EXPECT_TRUE(testing::all_near(last.o.rows(end - 1, end), o, {4e-3, 8e-3}));
+  EXPECT_TRUE(testing::all_near(last.lse.rows(end - 1, end), lse, {1e-5, 1e-5}));
+}
+
+TEST_P(MmaAttentionSplitCudaTest, ValuesInKeysGiveTheBitsOfStoredOnes) {
+  if (GetParam().v_dim > GetParam().k_dim) GTEST_SKIP() << "values wider than keys";
+  const AttentionProblem problem =
+      AttentionProblem(GetParam(), {kKvSplit + 2}).with_values_in_keys();
+  const AttentionResult stored = DeviceRunner(problem).run_last(3, false);
+  for (bool side_by_side : {false, true})
+    expect_same_last(problem, 3, DeviceRunner(problem, KvValues::kInKeys).run_last(3, side_by_side),
+                     stored);
 }
 
 /// P, dS, o and the gradients are rounded to bf16, by at most 2^-9 each. These errors are

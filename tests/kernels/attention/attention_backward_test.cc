@@ -96,6 +96,18 @@ TEST_P(AttentionBackwardTest, BitsDoNotDependOnTheInstructionLevel) {
   for (Isa isa : testing::available_isas()) expect_same(best, backward(problem, 1, isa));
 }
 
+// The forward pass of the later rows has merged splits.
+TEST(AttentionBackwardSplitTest, EqualsReferenceBeyondASplit) {
+  const AttentionProblem problem({2, 1, 9, 7, DType::kF32}, {kKvSplit + 30});
+  const Gradients got = backward(problem, 2);
+  const ref::AttentionGrad expected =
+      ref::attention_backward(problem.ref_input(), testing::to_doubles(problem.dout));
+  const testing::Tolerance tolerance{2e-5, 2e-5};
+  EXPECT_TRUE(testing::all_near(got.dq, expected.dq, tolerance));
+  EXPECT_TRUE(testing::all_near(got.dk, expected.dk, tolerance));
+  EXPECT_TRUE(testing::all_near(got.dv, expected.dv, tolerance));
+}
+
 TEST(AttentionReferenceTest, GradientsAreThoseOfFiniteDifferences) {
   const AttentionProblem problem({4, 2, 5, 3, DType::kF32}, {7});
   ref::AttentionInput in = problem.ref_input();

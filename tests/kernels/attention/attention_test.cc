@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/attention/attention_impl.h"
 #include "tests/kernels/attention/attention_problem.h"
 #include "tests/testing/isas.h"
 #include "tests/testing/tolerance.h"
@@ -111,6 +112,70 @@ TEST(AttentionForwardTest, ManyRowsGiveTheBitsOfOneRow) {
   const AttentionProblem problem({1, 1, 33, 18, DType::kBF16}, {90, 70});
   const AttentionResult whole = run(problem, 1);
   for (int64_t chunk = 2; chunk < 10; ++chunk) expect_same(whole, run(problem, chunk, 2));
+}
+
+// Sequences of about one split and about two.
+class AttentionSplitTest : public ::testing::TestWithParam<AttentionShape> {
+ protected:
+  const AttentionProblem problem_{GetParam(), {kKvSplit, kKvSplit + 1, 2 * kKvSplit + 3}};
+  const AttentionResult whole_ = run(problem_, 5000);
+};
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionSplitTest,
+                         ::testing::Values(AttentionShape{2, 1, 9, 7, DType::kF32},
+                                           AttentionShape{2, 2, 8, 17, DType::kBF16}),
+                         [](const auto& info) { return info.param.name(); });
+
+TEST_P(AttentionSplitTest, EqualsReference) {
+  for (size_t i = 0; i < problem_.lengths.size(); ++i) {
+    const ref::AttentionOutput expected = ref::attention_forward(problem_.only(i).ref_input());
+    const int64_t begin = problem_.first_row(i), end = begin + problem_.lengths[i];
+    EXPECT_TRUE(testing::all_near(whole_.o.rows(begin, end), expected.o,
+                                  testing::sum_tolerance(GetParam().dtype, 65)));
+    EXPECT_TRUE(testing::all_near(whole_.lse.rows(begin, end), expected.lse,
+                                  testing::sum_tolerance(DType::kF32, 65)));
+  }
+}
+
+TEST_P(AttentionSplitTest, DecodeAndChunkedPrefillGiveTheBitsOfWholePrefill) {
+  for (int64_t chunk : {int64_t{1}, int64_t{333}, kKvSplit})
+    expect_same(whole_, run(problem_, chunk, 2));
+}
+
+TEST_P(AttentionSplitTest, BitsDoNotDependOnTheInstructionLevel) {
+  for (Isa isa : testing::available_isas()) expect_same(whole_, run(problem_, 5000, 1, isa));
+}
+
+TEST_P(AttentionSplitTest, ValuesInKeysGiveTheBitsOfStoredOnes) {
+  if (GetParam().v_dim > GetParam().k_dim) GTEST_SKIP() << "values wider than keys";
+  const AttentionProblem problem = problem_.with_values_in_keys();
+  ExecContext ctx(1);
+  AttentionRunner runner(problem, 3, KvValues::kInKeys);
+  expect_same(run(problem, 5000), runner.run(ctx, 700));
+}
+
+// The first split is as if it were alone: a sequence's rows do not know what comes behind them.
+TEST_P(AttentionSplitTest, WhatComesBehindARowDoesNotMatter) {
+  AttentionProblem shorter = problem_.only(2);
+  shorter.lengths = {kKvSplit + 1};
+  for (Tensor* x : {&shorter.q, &shorter.k, &shorter.v}) *x = x->rows(0, kKvSplit + 1).clone();
+  const int64_t begin = problem_.first_row(2), end = begin + kKvSplit + 1;
+  expect_same({whole_.o.rows(begin, end), whole_.lse.rows(begin, end)}, run(shorter, 5000));
+}
+
+TEST(AttentionForwardTest, SplitsAreSideBySideWhereFewRowsSeeManyKeys) {
+  AttentionForwardCuda args{.dims = {128, 1, 576, 512},
+                            .rows = 4,
+                            .num_segments = 4,
+                            .most_rows = 1,
+                            .most_keys = 5 * kKvSplit};
+  EXPECT_TRUE(attention_splits_side_by_side(args));
+  args.most_keys = kKvSplit;  // a single split
+  EXPECT_FALSE(attention_splits_side_by_side(args));
+  args.most_keys = 1000 * kKvSplit;  // partial results of a GiB
+  EXPECT_FALSE(attention_splits_side_by_side(args));
+  args.most_keys = 2 * kKvSplit;  // enough blocks without
+  args.num_segments = args.rows = 33;
+  EXPECT_FALSE(attention_splits_side_by_side(args));
 }
 
 TEST(AttentionForwardTest, NoRowsIsFine) {

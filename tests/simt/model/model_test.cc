@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 #include <optional>
 
 #include "common/file.h"
@@ -203,6 +204,48 @@ TEST_P(ModelOnDeviceTest, Bf16AgreesWithTheCpu) {
     }
   }
   EXPECT_LT(std::sqrt(difference / size), 0.05) << "gradients";
+}
+
+/// Positions [begin, end) of a sequence whose earlier ones are in the cache.
+Tensor forward_part(ExecContext& ctx, const Transformer& model, KvCache& cache,
+                    const std::vector<int32_t>& tokens, const std::vector<int32_t>& table,
+                    int64_t begin, int64_t end) {
+  ForwardBatch batch;
+  batch.segments.push_back({0, end - begin, begin, table});
+  for (int64_t p = begin; p < end; ++p) {
+    batch.token_ids.push_back(tokens[static_cast<size_t>(p)]);
+    batch.positions.push_back(static_cast<int32_t>(p));
+  }
+  return model.forward(ctx, batch, cache).to(Device::kCpu);
+}
+
+// Decoding computes the splits of the keys side by side.
+TEST(DeviceTest, DecodingBeyondASplitOfTheKeysHasTheBitsOfPrefill) {
+  set_run_order(run_orders().back());
+  ExecContext cpu(2), device(1, detect_isa(), Device::kCuda);
+  const int64_t length = kernels::kKvSplit + 1;
+  const std::pair<ModelConfig, DType> models[] = {{tiny_config(), DType::kF32},
+                                                  {tensor_core_config(), DType::kBF16}};
+  for (auto [config, dtype] : models) {
+    config.num_hidden_layers = config.first_k_dense_replace = 1;
+    config.num_nextn_predict_layers = 0;
+    config.max_position_embeddings = 2 * kernels::kKvSplit;
+    const std::vector<int32_t> tokens = random_sequences({length}, config)[0];
+    std::vector<int32_t> table(static_cast<size_t>(length / kernels::kKvBlock) + 1);
+    std::iota(table.rbegin(), table.rend(), 0);
+    const auto model = make_model(device, config, dtype);
+    KvCache cache(config, dtype, static_cast<int64_t>(table.size()), Device::kCuda);
+    const Tensor whole = forward_part(device, *model, cache, tokens, table, 0, length);
+    for (int64_t p = length - 2; p < length; ++p)
+      EXPECT_TRUE(same_bits(forward_part(device, *model, cache, tokens, table, p, p + 1),
+                            whole.rows(p, p + 1)))
+          << dtype_name(dtype) << ", position " << p;
+    if (dtype == DType::kBF16) continue;  // on tensor cores
+    KvCache cpu_cache(config, dtype, static_cast<int64_t>(table.size()));
+    EXPECT_TRUE(same_bits(
+        forward_part(cpu, *make_model(cpu, config, dtype), cpu_cache, tokens, table, 0, length),
+        whole));
+  }
 }
 
 TEST(DeviceTest, AModelAndAContextOfTwoDevicesAreRefused) {
