@@ -133,9 +133,11 @@ void bench_embedding_backward(benchmark::State& state, DType dtype) {
 void bench_adamw(benchmark::State& state) {
   ExecContext ctx(static_cast<int>(state.range(0)));
   const Tensor grad = filled(ctx, {int64_t{16} << 20}, DType::kF32);
-  Tensor weight = grad.clone(), m = ctx.zeros(grad.shape(), DType::kF32), v = m.clone();
-  measure(state, ctx, 7 * grad.bytes(), grad.numel(),
-          [&] { adamw(ctx, {.lr = 1e-3f, .weight_decay = 0.1f}, grad, weight, m, v); });
+  AdamWRun run{grad, grad.clone(), ctx.zeros(grad.shape(), DType::kF32),
+               ctx.zeros(grad.shape(), DType::kF32)};
+  measure(state, ctx, 7 * grad.bytes(), grad.numel(), [&] {
+    adamw(ctx, {.lr = 1e-3f, .weight_decay = 0.1f}, {&run, 1});
+  });
 }
 
 void bench_sum_of_squares(benchmark::State& state) {

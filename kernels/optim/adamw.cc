@@ -1,12 +1,14 @@
 #include "kernels/optim/adamw.h"
 
+#include <algorithm>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "kernels/check_tensor.h"
 #include "kernels/cpu/dispatch.h"
-#include "kernels/cpu/parallel_rows.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/list.h"
 #include "kernels/optim/adamw_impl.h"
 
 namespace moerl::kernels {
@@ -14,11 +16,19 @@ namespace {
 
 constexpr int64_t kUpdateBlock = 32768;
 
-void check_state(const char* name, const Tensor& tensor, const Tensor& grad) {
-  check(tensor.defined(), "adamw: ", name, " is undefined");
-  check_dtype("adamw", name, tensor, DType::kF32);
-  check(tensor.numel() == grad.numel(), "adamw: ", name, " is ", tensor.shape(),
-        ", expected as many elements as grad ", grad.shape());
+void check_runs(std::span<const AdamWRun> runs) {
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const AdamWRun& run = runs[i];
+    const std::pair<const char*, const Tensor*> tensors[] = {
+        {"grad", &run.grad}, {"weight", &run.weight}, {"m", &run.m}, {"v", &run.v}};
+    for (const auto& [name, tensor] : tensors) {
+      check(tensor->defined(), "adamw: runs[", i, "].", name, " is undefined");
+      check(tensor->dtype() == DType::kF32, "adamw: runs[", i, "].", name, " is ",
+            dtype_name(tensor->dtype()), ", expected f32");
+      check(tensor->numel() == run.grad.numel(), "adamw: runs[", i, "].", name, " is ",
+            tensor->shape(), ", expected as many elements as grad ", run.grad.shape());
+    }
+  }
 }
 
 void check_step(const AdamWStep& step) {
@@ -29,6 +39,44 @@ void check_step(const AdamWStep& step) {
         ", expected > 0");
   check(step.bias_correction2 > 0, "adamw: bias_correction2 is ", step.bias_correction2,
         ", expected > 0");
+}
+
+int64_t num_blocks(const Tensor& tensor) { return (tensor.numel() + kSumBlock - 1) / kSumBlock; }
+
+void adamw_cpu(ExecContext& ctx, const AdamWStep& step, std::span<AdamWRun> runs) {
+  struct Block {
+    AdamWRun* run;
+    int64_t begin, count;
+  };
+  std::vector<Block> blocks;
+  for (AdamWRun& run : runs)
+    for (int64_t i = 0; i < run.grad.numel(); i += kUpdateBlock)
+      blocks.push_back({&run, i, std::min(kUpdateBlock, run.grad.numel() - i)});
+  dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+    ctx.pool().parallel_for(static_cast<int64_t>(blocks.size()), [&](int64_t b) {
+      const auto [run, begin, count] = blocks[static_cast<size_t>(b)];
+      AdamWStep of_run = step;
+      if (!run->decays) of_run.weight_decay = 0;
+      AdamWCpu<isa>::update(of_run, run->grad.data<float>() + begin,
+                            run->weight.data<float>() + begin, run->m.data<float>() + begin,
+                            run->v.data<float>() + begin, count);
+    });
+  });
+}
+
+void adamw_cuda(ExecContext& ctx, const AdamWStep& step, std::span<AdamWRun> runs) {
+  const Device cuda = Device::kCuda;
+  std::vector<AdamWRunCuda> table;
+  int64_t blocks = 0;
+  for (AdamWRun& run : runs) {
+    table.push_back({run.grad.data<float>(cuda), run.weight.data<float>(cuda),
+                     run.m.data<float>(cuda), run.v.data<float>(cuda), run.grad.numel(), blocks,
+                     run.decays ? step.weight_decay : 0.0f, 0.0f});
+    blocks += num_blocks(run.grad);
+  }
+  const Tensor on_device = upload(ctx, std::span<const AdamWRunCuda>(table));
+  cuda_ops<AdamWCuda>().update(step, static_cast<const AdamWRunCuda*>(on_device.raw(cuda)),
+                               static_cast<int64_t>(table.size()), blocks);
 }
 
 double sum_of_squares_cpu(ExecContext& ctx, std::span<const Tensor* const> grads) {
@@ -52,43 +100,32 @@ double sum_of_squares_cpu(ExecContext& ctx, std::span<const Tensor* const> grads
 
 /// The same blocks in the same order.
 double sum_of_squares_cuda(ExecContext& ctx, std::span<const Tensor* const> grads) {
+  const Device cuda = Device::kCuda;
+  std::vector<SquaresRunCuda> table;
   int64_t blocks = 0;
-  for (const Tensor* grad : grads) blocks += (grad->numel() + kSumBlock - 1) / kSumBlock;
-  Tensor sums = ctx.empty({blocks}, DType::kF64), total = ctx.empty({1}, DType::kF64);
-  double* next = sums.data<double>(Device::kCuda);
   for (const Tensor* grad : grads) {
-    cuda_ops<AdamWCuda>().sum_of_squares(grad->data<float>(Device::kCuda), grad->numel(), next);
-    next += (grad->numel() + kSumBlock - 1) / kSumBlock;
+    table.push_back({grad->data<float>(cuda), grad->numel(), blocks});
+    blocks += num_blocks(*grad);
   }
-  cuda_ops<AdamWCuda>().add_up(sums.data<double>(Device::kCuda), blocks,
-                               total.data<double>(Device::kCuda));
+  const Tensor on_device = upload(ctx, std::span<const SquaresRunCuda>(table));
+  Tensor sums = ctx.empty({blocks}, DType::kF64), total = ctx.empty({1}, DType::kF64);
+  cuda_ops<AdamWCuda>().sum_of_squares(static_cast<const SquaresRunCuda*>(on_device.raw(cuda)),
+                                       static_cast<int64_t>(table.size()), blocks,
+                                       sums.data<double>(cuda));
+  cuda_ops<AdamWCuda>().add_up(sums.data<double>(cuda), blocks, total.data<double>(cuda));
   return *total.to(Device::kCpu).data<double>();
 }
 
 }  // namespace
 
-void adamw(ExecContext& ctx, const AdamWStep& step, const Tensor& grad, Tensor& weight, Tensor& m,
-           Tensor& v) {
-  check(grad.defined(), "adamw: grad is undefined");
-  check_dtype("adamw", "grad", grad, DType::kF32);
-  check_state("weight", weight, grad);
-  check_state("m", m, grad);
-  check_state("v", v, grad);
+void adamw(ExecContext& ctx, const AdamWStep& step, std::span<AdamWRun> runs) {
+  check_runs(runs);
   check_step(step);
-  const Device device = ctx.device();
-  const float* g = grad.data<float>(device);
-  float *w = weight.data<float>(device), *mean = m.data<float>(device),
-        *variance = v.data<float>(device);
-  switch (device) {
+  switch (ctx.device()) {
     case Device::kCpu:
-      return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-        parallel_rows(ctx, grad.numel(), kUpdateBlock, [&](int64_t begin, int64_t end) {
-          AdamWCpu<isa>::update(step, g + begin, w + begin, mean + begin, variance + begin,
-                                end - begin);
-        });
-      });
+      return adamw_cpu(ctx, step, runs);
     case Device::kCuda:
-      return cuda_ops<AdamWCuda>().update(step, g, w, mean, variance, grad.numel());
+      return adamw_cuda(ctx, step, runs);
   }
 }
 

@@ -14,19 +14,24 @@ struct AdamWStep {
   float grad_scale = 1;
 };
 
+/// Elements that a step updates in place: tensors of any shape, fp32, of equal size.
+struct AdamWRun {
+  Tensor grad, weight, m, v;
+  bool decays = true;  ///< whether weight_decay applies; else it counts as 0
+};
+
 /// One AdamW update in place (Loshchilov & Hutter 2019, arXiv:1711.05101), g = grad * grad_scale:
 ///
 ///   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 ///   w = w - lr * ((m / bc1) / (sqrt(v / bc2) + eps) + weight_decay * w)
 ///
-/// All [any shape] fp32 of equal size; each element is on its own, in fp32.
+/// Each element is on its own, in fp32. All runs are one launch on kCuda.
 /// @throws std::invalid_argument if a size or type disagrees, a beta is outside [0, 1), or eps or a
 /// bias correction is not positive.
-void adamw(ExecContext& ctx, const AdamWStep& step, const Tensor& grad, Tensor& weight, Tensor& m,
-           Tensor& v);
+void adamw(ExecContext& ctx, const AdamWStep& step, std::span<AdamWRun> runs);
 
 /// Sum of squares over all gradients (fp32), in fp64 over fixed blocks in a fixed order, so it is
-/// the same at any thread count. Not a number if any gradient is.
+/// the same at any thread count. Not a number if any gradient is. Two launches on kCuda.
 double sum_of_squares(ExecContext& ctx, std::span<const Tensor* const> grads);
 
 }  // namespace moerl::kernels

@@ -227,19 +227,20 @@ double AdamW::step(ExecContext& ctx, double lr) {
       .beta1 = static_cast<float>(config_.beta1),
       .beta2 = static_cast<float>(config_.beta2),
       .eps = static_cast<float>(config_.eps),
+      .weight_decay = static_cast<float>(config_.weight_decay),
       .bias_correction1 = static_cast<float>(1 - std::pow(config_.beta1, count)),
       .bias_correction2 = static_cast<float>(1 - std::pow(config_.beta2, count)),
   };
   if (config_.grad_clip > 0 && norm > config_.grad_clip)
     step.grad_scale = static_cast<float>(config_.grad_clip / norm);
+  std::vector<kernels::AdamWRun> runs;
   for_each_run([&](const Share& share, const ParameterRun& run, int64_t offset) {
     const Parameter& p = *parameters_[run.parameter];
-    step.weight_decay = p.decays() ? static_cast<float>(config_.weight_decay) : 0;
     const int64_t end = offset + run.size();
-    Tensor weight = elements(p.value, run.begin, run.end), m = share.m.rows(offset, end),
-           v = share.v.rows(offset, end);
-    kernels::adamw(ctx, step, gradient(share, run, offset), weight, m, v);
+    runs.push_back({gradient(share, run, offset), elements(p.value, run.begin, run.end),
+                    share.m.rows(offset, end), share.v.rows(offset, end), p.decays()});
   });
+  kernels::adamw(ctx, step, runs);
   share_weights();
 
   if (parallel_.num_shards() > 1) {

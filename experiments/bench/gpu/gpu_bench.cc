@@ -295,9 +295,9 @@ void add_rows() {
   add("adamw 268M", [](benchmark::State& state) {
     const Shape shape = {int64_t{1} << 28};
     const Tensor grad = device().zeros(shape, DType::kF32);
-    Tensor w = grad.clone(), m = grad.clone(), v = grad.clone();
+    AdamWRun run{grad, grad.clone(), grad.clone(), grad.clone()};
     const AdamWStep step{.lr = 1e-4f};
-    measure(state, 0, 28.0 * (1 << 28), [&] { adamw(device(), step, grad, w, m, v); });
+    measure(state, 0, 28.0 * (1 << 28), [&] { adamw(device(), step, {&run, 1}); });
   });
 }
 

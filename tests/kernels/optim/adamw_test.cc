@@ -19,6 +19,9 @@ struct State {
   Tensor weight, m, v;
 };
 
+/// A step of one run.
+void update(ExecContext& ctx, const AdamWStep& step, AdamWRun run) { adamw(ctx, step, {&run, 1}); }
+
 State run_steps(ExecContext& ctx, int64_t count, int steps, float grad_scale) {
   State s{random_tensor({count}, DType::kF32, 1), ctx.zeros({count}, DType::kF32),
           ctx.zeros({count}, DType::kF32)};
@@ -28,7 +31,7 @@ State run_steps(ExecContext& ctx, int64_t count, int steps, float grad_scale) {
     AdamWStep config{.lr = 0.01f, .weight_decay = 0.1f, .grad_scale = grad_scale};
     config.bias_correction1 = static_cast<float>(1 - std::pow(0.9, step));
     config.bias_correction2 = static_cast<float>(1 - std::pow(0.95, step));
-    adamw(ctx, config, grad, s.weight, s.m, s.v);
+    update(ctx, config, {grad, s.weight, s.m, s.v});
   }
   return s;
 }
@@ -79,8 +82,32 @@ TEST(AdamWClosedFormTest, FirstStepMovesByTheLearningRate) {
   Tensor weight = Tensor::from<float>({3}, {1.0f, 1.0f, 1.0f});
   Tensor m = ctx.zeros({3}, DType::kF32), v = ctx.zeros({3}, DType::kF32);
   const AdamWStep step{.lr = 0.1f, .bias_correction1 = 0.1f, .bias_correction2 = 0.05f};
-  adamw(ctx, step, grad, weight, m, v);
+  update(ctx, step, {grad, weight, m, v});
   EXPECT_TRUE(testing::all_near(weight, {0.9, 1.1, 1.0}, testing::rounding_tolerance(DType::kF32)));
+}
+
+// Runs of several blocks, of none, with and without decay: each as if it were alone.
+TEST(AdamWRunsTest, ManyRunsAreUpdatedAsIfEachWereAlone) {
+  const AdamWStep step{.lr = 0.01f, .weight_decay = 0.1f};
+  AdamWStep without = step;
+  without.weight_decay = 0;
+  ExecContext ctx(3);
+  std::vector<AdamWRun> together, alone;
+  for (int64_t count : {5, 70001, 0, 17}) {
+    const auto seed = static_cast<uint64_t>(10 * together.size());
+    AdamWRun run{random_tensor({count}, DType::kF32, seed + 1),
+                 random_tensor({count}, DType::kF32, seed + 2), ctx.zeros({count}, DType::kF32),
+                 ctx.zeros({count}, DType::kF32), count != 70001};
+    alone.push_back({run.grad, run.weight.clone(), run.m.clone(), run.v.clone()});
+    together.push_back(std::move(run));
+  }
+  adamw(ctx, step, together);
+  for (size_t i = 0; i < alone.size(); ++i) {
+    update(ctx, together[i].decays ? step : without, alone[i]);
+    EXPECT_TRUE(testing::same_bits(together[i].weight, alone[i].weight)) << "run " << i;
+    EXPECT_TRUE(testing::same_bits(together[i].m, alone[i].m)) << "run " << i;
+    EXPECT_TRUE(testing::same_bits(together[i].v, alone[i].v)) << "run " << i;
+  }
 }
 
 TEST(SumOfSquaresTest, SumsAllTensorsInDouble) {
@@ -111,13 +138,14 @@ TEST(AdamWArgumentTest, WrongArgumentsAreNamed) {
   Tensor a = ctx.zeros({8}, DType::kF32), b = ctx.zeros({8}, DType::kF32),
          c = ctx.zeros({8}, DType::kF32), d = ctx.zeros({8}, DType::kF32);
   Tensor small = ctx.zeros({7}, DType::kF32), half = ctx.zeros({8}, DType::kBF16);
-  EXPECT_INVALID_ARGUMENT(adamw(ctx, {}, half, b, c, d), "grad is bf16");
-  EXPECT_INVALID_ARGUMENT(adamw(ctx, {}, a, small, c, d), "weight is [7]");
-  EXPECT_INVALID_ARGUMENT(adamw(ctx, {}, a, b, small, d), "m is [7]");
-  EXPECT_INVALID_ARGUMENT(adamw(ctx, {}, a, b, c, half), "v is bf16");
-  EXPECT_INVALID_ARGUMENT(adamw(ctx, {.beta1 = 1}, a, b, c, d), "beta1 is 1");
-  EXPECT_INVALID_ARGUMENT(adamw(ctx, {.eps = 0}, a, b, c, d), "eps is 0");
-  EXPECT_INVALID_ARGUMENT(adamw(ctx, {.bias_correction2 = 0}, a, b, c, d), "bias_correction2 is 0");
+  EXPECT_INVALID_ARGUMENT(update(ctx, {}, {half, b, c, d}), "runs[0].grad is bf16");
+  EXPECT_INVALID_ARGUMENT(update(ctx, {}, {a, small, c, d}), "runs[0].weight is [7]");
+  EXPECT_INVALID_ARGUMENT(update(ctx, {}, {a, b, small, d}), "runs[0].m is [7]");
+  EXPECT_INVALID_ARGUMENT(update(ctx, {}, {a, b, c, half}), "runs[0].v is bf16");
+  EXPECT_INVALID_ARGUMENT(update(ctx, {.beta1 = 1}, {a, b, c, d}), "beta1 is 1");
+  EXPECT_INVALID_ARGUMENT(update(ctx, {.eps = 0}, {a, b, c, d}), "eps is 0");
+  EXPECT_INVALID_ARGUMENT(update(ctx, {.bias_correction2 = 0}, {a, b, c, d}),
+                          "bias_correction2 is 0");
   const Tensor* tensors[] = {&a, &half};
   EXPECT_INVALID_ARGUMENT(sum_of_squares(ctx, tensors), "grads[1] is bf16");
 }
