@@ -159,8 +159,6 @@ void visit_fields(FieldVisitor& v, Recipe& c) {
   v.group("parallel", c.parallel);
   v.list("stages", c.stages);
   v.require(!c.stages.empty(), "stages must list at least one stage");
-  v.require(c.device == "cpu" || c.parallel.data_parallel_size == 1,
-            "parallel.data_parallel_size must be 1 with device: cuda");
   v.require(c.parallel.expert_parallel_size == 1 || c.rollout.num_workers == 1,
             "rollout.num_workers must be 1 with parallel.expert_parallel_size: each rank samples "
             "with one engine");

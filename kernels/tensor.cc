@@ -120,7 +120,7 @@ class BlockCache {
 
 /// The emulator's memory is not recycled: it starts as NaN and is watched to the byte.
 bool is_recycled(Device device) {
-  return device == Device::kCpu || kernels::device_memory().recycles;
+  return device == Device::kCpu || !kernels::device_memory().is_emulated;
 }
 /// Bytes of the block for a tensor of `bytes` bytes; never 0.
 size_t block_size(size_t bytes, Device device) {

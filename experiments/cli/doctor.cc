@@ -12,7 +12,7 @@
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "kernels/cuda/backend.h"
-#include "policy/parallel/mpi_loader.h"
+#include "policy/parallel/communicator_loader.h"
 #include "reward/sandbox/isolation.h"
 
 namespace moerl::cli {
@@ -44,14 +44,6 @@ std::string huge_pages() {
   std::ifstream in("/sys/kernel/mm/transparent_hugepage/enabled");
   std::string text;
   return std::getline(in, text) ? text : "unknown";
-}
-
-/// Where the loader finds a shared library, without keeping it.
-std::string find_library(const char* name) {
-  void* handle = ::dlopen(name, RTLD_LAZY | RTLD_LOCAL);
-  if (handle == nullptr) return "not found";
-  ::dlclose(handle);
-  return std::string("found (") + name + ")";
 }
 
 std::string cuda_devices() {
@@ -96,8 +88,8 @@ void add_doctor(CLI::App& app) {
                        gigabytes(proc_value("/proc/meminfo", "MemAvailable")) + " available");
     line("huge pages", huge_pages());
     line("cuda driver", cuda_devices());
-    line("nccl", find_library("libnccl.so.2"));
-    line("mpi", describe_mpi(program_directory()));
+    line("nccl", describe_communicator(program_directory(), kNcclLibrary));
+    line("mpi", describe_communicator(program_directory(), kMpiLibrary));
     line("grpc", grpc::Version());
     line("protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION));
     line("sqlite", sqlite3_libversion());

@@ -1,16 +1,38 @@
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
+
 #include "common/check.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "experiments/experiment.h"
-#include "policy/parallel/mpi_loader.h"
+#include "kernels/cuda/backend.h"
+#include "policy/parallel/communicator_loader.h"
+#include "policy/parallel/device_of_rank.h"
 
 namespace moerl::cli {
 namespace {
 
+/// Gives each rank of a machine a CUDA device of its own, before anything has asked the driver, and
+/// connects them.
+void connect_devices(Communicator& ranks, double timeout_s) {
+  const std::string device =
+      device_of_rank(std::getenv("CUDA_VISIBLE_DEVICES"), rank_on_machine(ranks));
+  ::setenv("CUDA_VISIBLE_DEVICES", device.c_str(), 1);
+  if (!kernels::cuda_is_available())
+    throw ConfigError(concat("rank ", ranks.rank(), " takes CUDA device ", device,
+                             " of its machine, which does not answer; expected one for each rank"));
+  if (kernels::device_memory().is_emulated) return;
+  if (std::filesystem::exists(program_directory() / kNcclLibrary))
+    ranks.use_on_cuda(open_nccl(program_directory(), ranks, timeout_s));
+  else if (ranks.rank() == 0)
+    std::fprintf(stderr, "moerl: built without NCCL: the ranks exchange by way of main memory\n");
+}
+
 /// The processes that the launcher has started with this one; null: it is alone.
-std::unique_ptr<Communicator> join_ranks(const ParallelSettings& settings) {
+std::unique_ptr<Communicator> join_ranks(const Recipe& recipe) {
+  const ParallelSettings& settings = recipe.parallel;
   const int launched = launched_ranks();
   DataParallel::check_ranks(launched, settings.data_parallel_size);
   ExpertParallel::check_ranks(launched, settings.expert_parallel_size);
@@ -19,6 +41,7 @@ std::unique_ptr<Communicator> join_ranks(const ParallelSettings& settings) {
   if (ranks->size() != launched)
     throw ConfigError(concat("the launcher started ", launched, " processes and MPI finds ",
                              ranks->size(), ": they are of different makers"));
+  if (recipe.device == "cuda") connect_devices(*ranks, settings.timeout_s);
   return ranks;
 }
 
@@ -50,7 +73,7 @@ void add_train(CLI::App& app) {
     const std::filesystem::path run_dir = options->run_dir.empty()
                                               ? std::filesystem::path("runs") / recipe.name
                                               : std::filesystem::path(options->run_dir);
-    const std::unique_ptr<Communicator> ranks = join_ranks(recipe.parallel);
+    const std::unique_ptr<Communicator> ranks = join_ranks(recipe);
     Communicator& comm = ranks ? *ranks : single_process();
     Progress progress(::isatty(STDERR_FILENO) == 1, comm.rank() > 0);
     try {

@@ -40,11 +40,10 @@ class RegisterCudaOps {
 /// Memory of the device. Errors are std::runtime_error.
 struct DeviceMemoryCuda {
   bool (*is_available)();  ///< a driver and a device are there
+  /// The emulator: its memory is main memory, and libraries of CUDA cannot be used.
+  bool is_emulated;
   /// "sm_90" and the like, whose tensor cores round alike; "emulated".
   std::string (*architecture)();
-  /// Freed blocks are worth keeping. Not so in the emulator, whose memory starts as NaN and is
-  /// watched by sanitizers to the byte.
-  bool recycles;
   void* (*allocate)(size_t bytes);
   void (*free)(void* memory);
   void (*copy_to_device)(void* device, const void* host, size_t bytes);

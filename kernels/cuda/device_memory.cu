@@ -12,7 +12,7 @@ bool is_available() {
 }
 
 #if defined(__CUDACC__)
-constexpr bool kRecycles = true;
+constexpr bool kIsEmulated = false;
 
 std::string architecture() {
   int device = 0, major = 0, minor = 0;
@@ -24,7 +24,7 @@ std::string architecture() {
   return "sm_" + std::to_string(major) + std::to_string(minor);
 }
 #else
-constexpr bool kRecycles = false;
+constexpr bool kIsEmulated = true;
 
 std::string architecture() { return "emulated"; }
 #endif
@@ -58,9 +58,9 @@ size_t total_memory() {
   return total;
 }
 
-const RegisterCudaOps<DeviceMemoryCuda> registered({is_available, architecture, kRecycles, allocate,
-                                                    free_memory, copy_to_device, copy_to_host,
-                                                    copy_on_device, zero, synchronize,
+const RegisterCudaOps<DeviceMemoryCuda> registered({is_available, kIsEmulated, architecture,
+                                                    allocate, free_memory, copy_to_device,
+                                                    copy_to_host, copy_on_device, zero, synchronize,
                                                     total_memory});
 
 }  // namespace

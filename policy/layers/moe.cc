@@ -121,7 +121,7 @@ Tensor Moe::forward(ExecContext& ctx, const Tensor& x,
   if (stats) record(ctx, r, sequences, *stats);
 
   ExpertRoutes routes = parallel_.route(ctx, r.rows.offsets);
-  Tensor rows = parallel_.dispatch(ctx, routes, expand(ctx, x, r.rows));
+  Tensor rows = parallel_.dispatch(routes, expand(ctx, x, r.rows));
   const int64_t width = experts_[0].down().in_features();
   Tensor gate_up = ctx.empty({rows.dim(0), 2 * width}, x.dtype());
   kernels::grouped_linear_forward(ctx, rows, routes.offsets, gate_up_images_, gate_up);
@@ -129,7 +129,7 @@ Tensor Moe::forward(ExecContext& ctx, const Tensor& x,
   kernels::swiglu_forward(ctx, gate_up, hidden);
   // What went in is read already, and of the right size.
   kernels::grouped_linear_forward(ctx, hidden, routes.offsets, down_images_, rows);
-  Tensor expert_out = parallel_.combine(ctx, routes, rows);
+  Tensor expert_out = parallel_.combine(routes, rows);
 
   Tensor shared_out;
   if (shared_) shared_out = shared_->forward(ctx, x, saved ? &saved->shared : nullptr);
@@ -160,7 +160,7 @@ Tensor Moe::backward(ExecContext& ctx, const Tensor& dy,
   Tensor dx = shared_ ? shared_->backward(ctx, dy, saved.shared) : ctx.zeros(dy.shape(), dtype);
 
   const kernels::GroupOffsets offsets = saved.routes.offsets;
-  Tensor rows = parallel_.dispatch(ctx, saved.routes, dexpert_out);
+  Tensor rows = parallel_.dispatch(saved.routes, dexpert_out);
   dexpert_out = {};
   Tensor hidden = ctx.empty({rows.dim(0), experts_[0].down().in_features()}, dtype);
   kernels::swiglu_forward(ctx, saved.gate_up, hidden);
@@ -170,10 +170,10 @@ Tensor Moe::backward(ExecContext& ctx, const Tensor& dy,
   rows = {};  // its memory serves what follows
   Tensor dgate_up = ctx.empty(saved.gate_up.shape(), dtype);
   kernels::swiglu_backward(ctx, dhidden, saved.gate_up, dgate_up);
-  rows = parallel_.dispatch(ctx, saved.routes, expand(ctx, saved.x, saved.rows));
+  rows = parallel_.dispatch(saved.routes, expand(ctx, saved.x, saved.rows));
   kernels::grouped_linear_wgrad(ctx, dgate_up, rows, offsets, gate_up_grads_);
   kernels::grouped_linear_dgrad(ctx, dgate_up, offsets, gate_up_images_, rows);
-  const Tensor dexpert_in = parallel_.combine(ctx, saved.routes, rows);
+  const Tensor dexpert_in = parallel_.combine(saved.routes, rows);
   kernels::expand_backward(ctx, dexpert_in, saved.rows, gate_config_.num_experts_per_tok, dx,
                            Write::kAccumulate);
 

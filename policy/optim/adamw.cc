@@ -52,7 +52,7 @@ Tensor elements(const Tensor& tensor, int64_t begin, int64_t end) {
   return tensor.view({tensor.numel()}).rows(begin, end);
 }
 
-/// Copies the runs of several tensors, one after the other, to a tensor of the host.
+/// Copies the runs of several tensors, one after the other, to one tensor.
 /// @param tensor_of  a parameter's.
 template <typename TensorOf>
 void pack(const std::vector<ParameterRun>& runs, const TensorOf& tensor_of, Tensor out) {
@@ -105,10 +105,7 @@ void AdamW::add_share(Communicator& comm, int holder, int64_t num_sources) {
                                             .own = own,
                                             .m = Tensor::zeros({n}, DType::kF32, device),
                                             .v = Tensor::zeros({n}, DType::kF32, device)});
-  if (parallel_.num_shards() == 1) return;
-  check(device == Device::kCpu, "AdamW: the parameters lie on ", device_name(device),
-        "; shards are added on the cpu only");
-  share.grad_sum = Tensor::zeros({n}, DType::kF32);
+  if (parallel_.num_shards() > 1) share.grad_sum = Tensor::zeros({n}, DType::kF32, device);
 }
 
 void AdamW::zero_gradients(ExecContext& ctx) {
@@ -138,7 +135,7 @@ void AdamW::add_shards(ExecContext& ctx) {
 
 Tensor AdamW::gradients_of(const Share& share, const std::vector<ParameterRun>& runs) const {
   const int64_t n = num_elements(runs);
-  Tensor all = Tensor::empty({share.num_sources * n}, DType::kF32);
+  Tensor all = Tensor::empty({share.num_sources * n}, DType::kF32, share.m.device());
   for (int64_t source = 0; source < share.num_sources; ++source)
     pack(
         runs,
@@ -259,10 +256,10 @@ void AdamW::share_weights() {
     for (int64_t window = 0; window < slices(share.holder).num_windows(); ++window) {
       std::vector<Tensor> all;
       for (int r = 0; r < comm.size(); ++r)
-        all.push_back(
-            Tensor::empty({num_elements(slices(share.holder).window(r, window))}, DType::kF32));
+        all.push_back(Tensor::empty({num_elements(slices(share.holder).window(r, window))},
+                                    DType::kF32, share.m.device()));
       const std::vector<ParameterRun> mine = slices(share.holder).window(comm.rank(), window);
-      Tensor values = Tensor::empty({num_elements(mine)}, DType::kF32);
+      Tensor values = Tensor::empty({num_elements(mine)}, DType::kF32, share.m.device());
       pack(mine, value_of, values);
       all_gather(comm, values, all);
       for (int r = 0; r < comm.size(); ++r)

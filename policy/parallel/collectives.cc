@@ -8,10 +8,12 @@ namespace moerl {
 namespace {
 
 std::span<const std::byte> bytes_of(const Tensor& tensor) {
-  return {static_cast<const std::byte*>(tensor.raw()), static_cast<size_t>(tensor.bytes())};
+  return {static_cast<const std::byte*>(tensor.raw(tensor.device())),
+          static_cast<size_t>(tensor.bytes())};
 }
 std::span<std::byte> writable_bytes_of(Tensor& tensor) {
-  return {static_cast<std::byte*>(tensor.raw()), static_cast<size_t>(tensor.bytes())};
+  return {static_cast<std::byte*>(tensor.raw(tensor.device())),
+          static_cast<size_t>(tensor.bytes())};
 }
 
 /// Sends the same bytes to everybody.
@@ -50,7 +52,7 @@ std::string broadcast(Communicator& comm, const std::string& bytes, int root) {
 void all_gather(Communicator& comm, const Tensor& mine, std::span<Tensor> all) {
   std::vector<std::span<std::byte>> recv;
   for (Tensor& part : all) recv.push_back(writable_bytes_of(part));
-  send_to_all(comm, bytes_of(mine), recv);
+  send_to_all(on_device(comm, mine.device()), bytes_of(mine), recv);
 }
 
 void gather(Communicator& comm, const Tensor& mine, std::span<Tensor> all, int root) {
@@ -58,7 +60,7 @@ void gather(Communicator& comm, const Tensor& mine, std::span<Tensor> all, int r
   std::vector<std::span<std::byte>> recv(static_cast<size_t>(comm.size()));
   send[static_cast<size_t>(root)] = bytes_of(mine);
   for (size_t r = 0; r < all.size(); ++r) recv[r] = writable_bytes_of(all[r]);
-  comm.all_to_all_v(send, recv);
+  on_device(comm, mine.device()).all_to_all_v(send, recv);
 }
 
 void reduce_scatter(ExecContext& ctx, Communicator& comm, std::span<const Tensor> parts,
@@ -71,7 +73,7 @@ void reduce_scatter(ExecContext& ctx, Communicator& comm, std::span<const Tensor
     received.push_back(ctx.empty({num_summands * sum.numel()}, DType::kF32));
     recv.push_back(writable_bytes_of(received.back()));
   }
-  comm.all_to_all_v(send, recv);
+  on_device(comm, sum.device()).all_to_all_v(send, recv);
   for (const Tensor& part : received)
     for (int64_t i = 0; i < num_summands; ++i)
       kernels::add_inplace(ctx, part.rows(i * sum.numel(), (i + 1) * sum.numel()), sum);

@@ -10,7 +10,8 @@
 
 namespace moerl {
 
-// Every function is called by all ranks, with arguments that agree in what is said of them.
+// Every function is called by all ranks, with arguments that agree in what is said of them. The
+// tensors of a call lie on one device.
 
 /// Returns when every rank has come here.
 void barrier(Communicator& comm);

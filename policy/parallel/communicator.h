@@ -1,8 +1,11 @@
 #pragma once
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
+
+#include "kernels/tensor.h"
 
 namespace moerl {
 
@@ -29,16 +32,34 @@ class Communicator {
 
   /// Sends send[r] to every rank r, and fills recv[r] with what rank r sends here; the own part is
   /// copied. Returns when all of it has arrived.
-  /// @param send, recv  size() spans each, in any memory that does not overlap: main memory for
-  ///   MPI, the device's for NCCL. recv[r] is as long as what rank r sends; both may be empty.
+  /// @param send, recv  size() spans each, in memory that does not overlap: main memory, but for a
+  ///   communicator that on_device() gave. recv[r] is as long as what rank r sends; both may be
+  ///   empty.
   /// @throws CommunicationError naming the ranks that did not answer in time.
   virtual void all_to_all_v(std::span<const std::span<const std::byte>> send,
                             std::span<const std::span<std::byte>> recv) = 0;
 
+  /// Gives on_device() the one for kCuda.
+  void use_on_cuda(std::unique_ptr<Communicator> communicator) {
+    on_cuda_ = std::move(communicator);
+  }
+
   /// Writes the reason to stderr and ends all ranks at once, where the launcher can: after an error
   /// on this one, which nobody else has to wait out. May return.
   virtual void abort(const std::string& reason) = 0;
+
+ protected:
+  /// The one for kCuda, where use_on_cuda() has given none; null: no better than staged.
+  virtual std::unique_ptr<Communicator> make_on_cuda() { return nullptr; }
+
+ private:
+  friend Communicator& on_device(Communicator& comm, Device device);
+  std::unique_ptr<Communicator> on_cuda_;  // made when it is first asked for
 };
+
+/// The same ranks, for what lies in the memory of a device: on kCuda over NCCL, or by way of main
+/// memory (staged_communicator.h). Lives as long as `comm`.
+Communicator& on_device(Communicator& comm, Device device);
 
 /// The communicator of a run in one process.
 Communicator& single_process();

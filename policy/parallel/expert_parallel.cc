@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "policy/host_copy.h"
 #include "policy/parallel/collectives.h"
 #include "policy/parallel/sub_communicator.h"
 
@@ -23,25 +24,23 @@ int64_t sum(const std::vector<int64_t>& values) {
 }
 
 /// Rows for each rank, one rank's after the other's, against those that each rank has for this one.
-Tensor exchange(ExecContext& ctx, Communicator& comm, const Tensor& rows,
-                const std::vector<int64_t>& sent, const std::vector<int64_t>& received) {
-  check(rows.device() == Device::kCpu, "ExpertParallel: the rows lie on ",
-        device_name(rows.device()), ", expected cpu");
+Tensor exchange(Communicator& comm, const Tensor& rows, const std::vector<int64_t>& sent,
+                const std::vector<int64_t>& received) {
   check(rows.dim(0) == sum(sent), "ExpertParallel: ", rows.dim(0), " rows, the routes have ",
         sum(sent));
-  Tensor out = ctx.empty({sum(received), rows.dim(1)}, rows.dtype());
+  Tensor out = Tensor::empty({sum(received), rows.dim(1)}, rows.dtype(), rows.device());
   std::vector<std::span<const std::byte>> send;
   std::vector<std::span<std::byte>> recv;
   const auto row_bytes = static_cast<size_t>(rows.dim(1) * dtype_size(rows.dtype()));
-  const auto* from = static_cast<const std::byte*>(rows.raw());
-  auto* to = static_cast<std::byte*>(out.raw());
+  const auto* from = static_cast<const std::byte*>(rows.raw(rows.device()));
+  auto* to = static_cast<std::byte*>(out.raw(out.device()));
   for (size_t r = 0; r < sent.size(); ++r) {
     send.emplace_back(from, static_cast<size_t>(sent[r]) * row_bytes);
     recv.emplace_back(to, static_cast<size_t>(received[r]) * row_bytes);
     from += send.back().size();
     to += recv.back().size();
   }
-  comm.all_to_all_v(send, recv);
+  on_device(comm, rows.device()).all_to_all_v(send, recv);
   return out;
 }
 
@@ -83,7 +82,7 @@ Tensor ExpertParallel::on_first_rank(const Parameter& parameter) const {
   for (int r = 0; is_first && r < comm_->size(); ++r)
     all.push_back(Tensor::empty({r == parameter.holder ? n : 0}, DType::kF32));
   gather(*comm_,
-         comm_->rank() == parameter.holder ? parameter.value.view({n})
+         comm_->rank() == parameter.holder ? parameter.value.to(Device::kCpu).view({n})
                                            : Tensor::empty({0}, DType::kF32),
          all);
   return is_first ? all[static_cast<size_t>(parameter.holder)].view(parameter.value.shape())
@@ -103,15 +102,17 @@ ExpertRoutes ExpertParallel::route(ExecContext& ctx, const Tensor& offsets) cons
   const int64_t own = num_own(offsets.numel() - 1);
   const auto ranks = static_cast<size_t>(size_);
   // Rows of each expert, sorted by the rank that holds it: to, and from, each rank of the group.
-  Tensor counts = ctx.empty({size_ * own, 1}, DType::kI64);
-  const int64_t* begin = offsets.data<int64_t>();
+  Tensor counts = Tensor::empty({size_ * own, 1}, DType::kI64);
+  const Tensor on_host = offsets.to(Device::kCpu);
+  const int64_t* begin = on_host.data<int64_t>();
   for (int64_t e = 0; e < size_ * own; ++e) counts.data<int64_t>()[e] = begin[e + 1] - begin[e];
   const std::vector<int64_t> each(ranks, own);
-  const Tensor here = exchange(ctx, *group_, counts, each, each);
+  const Tensor here = exchange(*group_, counts, each, each);
 
   ExpertRoutes routes{ctx.empty({size_ * own + 1}, DType::kI64), std::vector<int64_t>(ranks),
                       std::vector<int64_t>(ranks)};
-  int64_t* offset = routes.offsets.data<int64_t>();
+  HostCopy first_rows(routes.offsets);
+  int64_t* offset = first_rows.tensor().data<int64_t>();
   offset[0] = 0;
   for (int64_t i = 0; i < size_ * own; ++i) {
     const auto rank = static_cast<size_t>(i / own);
@@ -119,17 +120,16 @@ ExpertRoutes ExpertParallel::route(ExecContext& ctx, const Tensor& offsets) cons
     routes.received[rank] += here.data<int64_t>()[i];
     offset[i + 1] = offset[i] + here.data<int64_t>()[i];
   }
+  first_rows.write_back();
   return routes;
 }
 
-Tensor ExpertParallel::dispatch(ExecContext& ctx, const ExpertRoutes& routes,
-                                const Tensor& rows) const {
-  return size_ == 1 ? rows : exchange(ctx, *group_, rows, routes.sent, routes.received);
+Tensor ExpertParallel::dispatch(const ExpertRoutes& routes, const Tensor& rows) const {
+  return size_ == 1 ? rows : exchange(*group_, rows, routes.sent, routes.received);
 }
 
-Tensor ExpertParallel::combine(ExecContext& ctx, const ExpertRoutes& routes,
-                               const Tensor& rows) const {
-  return size_ == 1 ? rows : exchange(ctx, *group_, rows, routes.received, routes.sent);
+Tensor ExpertParallel::combine(const ExpertRoutes& routes, const Tensor& rows) const {
+  return size_ == 1 ? rows : exchange(*group_, rows, routes.received, routes.sent);
 }
 
 }  // namespace moerl

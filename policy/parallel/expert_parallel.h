@@ -66,9 +66,9 @@ class ExpertParallel {
   ExpertRoutes route(ExecContext& ctx, const Tensor& offsets) const;
   /// Sends rows to the ranks of their experts. @param rows [R, D], sorted by expert.
   /// @return the rows for the own experts, grouped by routes.offsets.
-  Tensor dispatch(ExecContext& ctx, const ExpertRoutes& routes, const Tensor& rows) const;
+  Tensor dispatch(const ExpertRoutes& routes, const Tensor& rows) const;
   /// The inverse: sends rows back to where they were dispatched from.
-  Tensor combine(ExecContext& ctx, const ExpertRoutes& routes, const Tensor& rows) const;
+  Tensor combine(const ExpertRoutes& routes, const Tensor& rows) const;
 
  private:
   Communicator* comm_;

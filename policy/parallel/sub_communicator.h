@@ -20,6 +20,11 @@ class SubCommunicator final : public Communicator {
   /// Ends all ranks of the whole.
   void abort(const std::string& reason) override { whole_.abort(reason); }
 
+ protected:
+  std::unique_ptr<Communicator> make_on_cuda() override {
+    return std::make_unique<SubCommunicator>(on_device(whole_, Device::kCuda), members_);
+  }
+
  private:
   Communicator& whole_;
   std::vector<int> members_;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <fstream>
 
-#include "policy/parallel/mpi_loader.h"
+#include "policy/parallel/communicator_loader.h"
 #include "testing/paths.h"
 
 namespace moerl::testing {
@@ -13,22 +13,19 @@ bool has_mpi() {
 }
 
 Arguments mpirun_arguments(int num_ranks, const std::filesystem::path& run_directory,
-                           const Arguments& overrides) {
-  Arguments arguments = {"mpirun",
-                         "-n",
-                         std::to_string(num_ranks),
-                         "--oversubscribe",
-                         "--allow-run-as-root",
-                         moerl_program().string()};
+                           const Arguments& overrides, const std::filesystem::path& program) {
+  Arguments arguments = {
+      "mpirun",        "-n", std::to_string(num_ranks), "--oversubscribe", "--allow-run-as-root",
+      program.string()};
   for (const std::string& word : train_arguments(run_directory, overrides))
     arguments.push_back(word);
   return arguments;
 }
 
 RunResult train_on_ranks(int num_ranks, const std::filesystem::path& run_directory,
-                         const Arguments& overrides) {
+                         const Arguments& overrides, const std::filesystem::path& program) {
   const Outcome outcome =
-      run_program(kMpirun, mpirun_arguments(num_ranks, run_directory, overrides));
+      run_program(kMpirun, mpirun_arguments(num_ranks, run_directory, overrides, program));
   if (outcome.exit_code != 0) {
     ADD_FAILURE() << num_ranks << " ranks ended with " << outcome.exit_code << ":\n" << outcome.err;
     return {};

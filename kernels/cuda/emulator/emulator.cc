@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -342,6 +343,8 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
   if (shared_bytes > kMaxSharedBytes)
     throw std::runtime_error(std::to_string(shared_bytes) +
                              " bytes of shared memory, expected at most 232448");
+  static std::mutex turn;  // of the threads of the host: there is one machine
+  const std::lock_guard lock(turn);
   const FlushDenormals flush;
   const SharedMemory shared(shared_bytes);
   while (machine.threads.size() < count) machine.threads.push_back(std::make_unique<Thread>());

@@ -24,9 +24,8 @@ void check_nccl(ncclResult_t code, const char* call) {
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(Communicator& host, int device, double timeout_s)
+  NcclCommunicator(Communicator& host, double timeout_s)
       : timeout_s_(timeout_s), rank_(host.rank()), size_(host.size()) {
-    check_cuda(cudaSetDevice(device), "cudaSetDevice");
     check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     ncclUniqueId id{};
     if (rank_ == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
@@ -104,7 +103,6 @@ class NcclCommunicator final : public Communicator {
 }  // namespace moerl
 
 /// @param host  over the same ranks; introduces them to each other.
-extern "C" moerl::Communicator* moerl_open_nccl(moerl::Communicator* host, int device,
-                                                double timeout_s) {
-  return new moerl::NcclCommunicator(*host, device, timeout_s);
+extern "C" moerl::Communicator* moerl_open_nccl(moerl::Communicator* host, double timeout_s) {
+  return new moerl::NcclCommunicator(*host, timeout_s);
 }

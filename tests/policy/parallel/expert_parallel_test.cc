@@ -79,7 +79,7 @@ void check_dispatch(Communicator& comm, int64_t size) {
   const ExpertParallel experts(comm, size);
   const Rows mine(comm.rank(), kCounts[static_cast<size_t>(comm.rank())]);
   const ExpertRoutes routes = experts.route(ctx, mine.offsets);
-  const Tensor here = experts.dispatch(ctx, routes, mine.rows);
+  const Tensor here = experts.dispatch(routes, mine.rows);
 
   const int64_t own = 4 / size, position = comm.rank() % size, group = comm.rank() - position;
   ASSERT_EQ(routes.offsets.numel(), size * own + 1);
@@ -95,7 +95,7 @@ void check_dispatch(Communicator& comm, int64_t size) {
         EXPECT_THAT(to_floats(here.rows(begin + i, begin + i + 1)),
                     ElementsAre(group + source, expert, i));
     }
-  EXPECT_TRUE(same_bits(experts.combine(ctx, routes, here), mine.rows));
+  EXPECT_TRUE(same_bits(experts.combine(routes, here), mine.rows));
   EXPECT_EQ(here.raw() == mine.rows.raw(), size == 1) << "one process copies nothing";
 }
 

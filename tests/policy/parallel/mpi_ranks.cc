@@ -1,7 +1,7 @@
 // The collectives between the processes that mpirun has started; every one of them is this program.
 #include <cstdlib>
 
-#include "policy/parallel/mpi_loader.h"
+#include "policy/parallel/communicator_loader.h"
 #include "policy/parallel/sub_communicator.h"
 #include "testing/paths.h"
 #include "tests/policy/parallel/collective_checks.h"

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "testing/paths.h"
-#include "tests/testing/training_runs.h"
+#include "tests/testing/mpi_runs.h"
 
 namespace moerl::testing {
 namespace {
@@ -34,15 +34,14 @@ class RunOnDeviceTest : public ::testing::Test {
   RunResult run(const std::string& name, const std::string& device, const Arguments& more) const {
     Arguments overrides = few_steps(more);
     overrides.push_back("device=" + device);
-    const fs::path program = device == "cuda"
-                                 ? fs::path(MOERL_BUILD_DIR) / "tests/simt/moerl_emulated"
-                                 : moerl_program();
+    const fs::path program = device == "cuda" ? emulated_ : moerl_program();
     const Outcome outcome =
         run_program(program, train_arguments(folder_ / name, overrides), {}, {});
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     return outcome.exit_code == 0 ? read_run(folder_ / name) : RunResult{};
   }
 
+  const fs::path emulated_ = fs::path(MOERL_BUILD_DIR) / "moerl_emulated";
   const fs::path folder_ =
       fs::path(::testing::TempDir()) / ("moerl_run_on_device_" + std::to_string(::getpid()));
 };
@@ -50,6 +49,18 @@ class RunOnDeviceTest : public ::testing::Test {
 TEST_F(RunOnDeviceTest, Fp32IsTheRunOfTheCpuBitForBit) {
   EXPECT_TRUE(
       same_run(run("cuda", "cuda", {"model.dtype=f32"}), run("cpu", "cpu", {"model.dtype=f32"})));
+}
+
+// Gradients, weights and the experts' rows travel in the memory of the devices.
+TEST_F(RunOnDeviceTest, RanksComputeTheRunOfOne) {
+  if (!has_mpi()) GTEST_SKIP() << "no MPI here (Debian: libopenmpi-dev openmpi-bin)";
+  const Arguments shards = {"model.dtype=f32", "parallel.data_parallel_size=2"};
+  const RunResult one = run("one", "cpu", shards);
+  Arguments on_ranks = few_steps(shards);
+  on_ranks.push_back("device=cuda");
+  EXPECT_TRUE(same_run(train_on_ranks(2, folder_ / "two", on_ranks, emulated_), one));
+  on_ranks.push_back("parallel.expert_parallel_size=2");
+  EXPECT_TRUE(same_run(train_on_ranks(2, folder_ / "experts", on_ranks, emulated_), one));
 }
 
 TEST_F(RunOnDeviceTest, Bf16SamplesWhatItTrains) {
