@@ -143,9 +143,9 @@ void bench_adamw(benchmark::State& state) {
 void bench_sum_of_squares(benchmark::State& state) {
   ExecContext ctx(static_cast<int>(state.range(0)));
   const Tensor grad = filled(ctx, {int64_t{16} << 20}, DType::kF32);
-  const Tensor* grads[] = {&grad};
-  measure(state, ctx, grad.bytes(), grad.numel(),
-          [&] { benchmark::DoNotOptimize(sum_of_squares(ctx, grads)); });
+  measure(state, ctx, grad.bytes(), grad.numel(), [&] {
+    benchmark::DoNotOptimize(sum_of_squares(ctx, {&grad, 1}));
+  });
 }
 
 void bench_policy_loss(benchmark::State& state) {

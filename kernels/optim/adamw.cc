@@ -79,15 +79,15 @@ void adamw_cuda(ExecContext& ctx, const AdamWStep& step, std::span<AdamWRun> run
                                static_cast<int64_t>(table.size()), blocks);
 }
 
-double sum_of_squares_cpu(ExecContext& ctx, std::span<const Tensor* const> grads) {
+std::vector<double> block_squares_cpu(ExecContext& ctx, std::span<const Tensor> grads) {
   struct Block {
     const float* values;
     int64_t count;
   };
   std::vector<Block> blocks;
-  for (const Tensor* grad : grads)
-    for (int64_t i = 0; i < grad->numel(); i += kSumBlock)
-      blocks.push_back({grad->data<float>() + i, std::min(kSumBlock, grad->numel() - i)});
+  for (const Tensor& grad : grads)
+    for (int64_t i = 0; i < grad.numel(); i += kSumBlock)
+      blocks.push_back({grad.data<float>() + i, std::min(kSumBlock, grad.numel() - i)});
   std::vector<double> sums(blocks.size());
   dispatch_isa(ctx.isa(), [&]<Isa isa>() {
     ctx.pool().parallel_for(static_cast<int64_t>(blocks.size()), [&](int64_t b) {
@@ -95,25 +95,24 @@ double sum_of_squares_cpu(ExecContext& ctx, std::span<const Tensor* const> grads
       sums[static_cast<size_t>(b)] = AdamWCpu<isa>::sum_of_squares(block.values, block.count);
     });
   });
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
+  return sums;
 }
 
-/// The same blocks in the same order.
-double sum_of_squares_cuda(ExecContext& ctx, std::span<const Tensor* const> grads) {
-  const Device cuda = Device::kCuda;
+std::vector<double> block_squares_cuda(ExecContext& ctx, std::span<const Tensor> grads) {
   std::vector<SquaresRunCuda> table;
   int64_t blocks = 0;
-  for (const Tensor* grad : grads) {
-    table.push_back({grad->data<float>(cuda), grad->numel(), blocks});
-    blocks += num_blocks(*grad);
+  for (const Tensor& grad : grads) {
+    table.push_back({grad.data<float>(Device::kCuda), grad.numel(), blocks});
+    blocks += num_blocks(grad);
   }
   const Tensor on_device = upload(ctx, std::span<const SquaresRunCuda>(table));
-  Tensor sums = ctx.empty({blocks}, DType::kF64), total = ctx.empty({1}, DType::kF64);
-  cuda_ops<AdamWCuda>().sum_of_squares(static_cast<const SquaresRunCuda*>(on_device.raw(cuda)),
-                                       static_cast<int64_t>(table.size()), blocks,
-                                       sums.data<double>(cuda));
-  cuda_ops<AdamWCuda>().add_up(sums.data<double>(cuda), blocks, total.data<double>(cuda));
-  return *total.to(Device::kCpu).data<double>();
+  std::vector<double> sums(static_cast<size_t>(blocks));
+  Results<double> results(ctx, sums);
+  cuda_ops<AdamWCuda>().block_squares(
+      static_cast<const SquaresRunCuda*>(on_device.raw(Device::kCuda)),
+      static_cast<int64_t>(table.size()), blocks, results.data());
+  results.fetch();
+  return sums;
 }
 
 }  // namespace
@@ -129,20 +128,24 @@ void adamw(ExecContext& ctx, const AdamWStep& step, std::span<AdamWRun> runs) {
   }
 }
 
-double sum_of_squares(ExecContext& ctx, std::span<const Tensor* const> grads) {
+std::vector<double> block_squares(ExecContext& ctx, std::span<const Tensor> grads) {
   for (size_t i = 0; i < grads.size(); ++i) {
-    check(grads[i] != nullptr && grads[i]->defined(), "sum_of_squares: grads[", i,
-          "] is undefined");
-    check(grads[i]->dtype() == DType::kF32, "sum_of_squares: grads[", i, "] is ",
-          dtype_name(grads[i]->dtype()), ", expected f32");
+    check(grads[i].defined(), "block_squares: grads[", i, "] is undefined");
+    check(grads[i].dtype() == DType::kF32, "block_squares: grads[", i, "] is ",
+          dtype_name(grads[i].dtype()), ", expected f32");
   }
   switch (ctx.device()) {
     case Device::kCpu:
-      return sum_of_squares_cpu(ctx, grads);
+      return block_squares_cpu(ctx, grads);
     case Device::kCuda:
-      return sum_of_squares_cuda(ctx, grads);
+      return block_squares_cuda(ctx, grads);
   }
-  return 0;
+  return {};
+}
+
+double sum_of_squares(ExecContext& ctx, std::span<const Tensor> grads) {
+  const std::vector<double> sums = block_squares(ctx, grads);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 }  // namespace moerl::kernels

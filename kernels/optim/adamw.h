@@ -1,5 +1,6 @@
 #pragma once
 #include <span>
+#include <vector>
 
 #include "kernels/exec_context.h"
 
@@ -30,8 +31,13 @@ struct AdamWRun {
 /// bias correction is not positive.
 void adamw(ExecContext& ctx, const AdamWStep& step, std::span<AdamWRun> runs);
 
-/// Sum of squares over all gradients (fp32), in fp64 over fixed blocks in a fixed order, so it is
-/// the same at any thread count. Not a number if any gradient is. Two launches on kCuda.
-double sum_of_squares(ExecContext& ctx, std::span<const Tensor* const> grads);
+/// Values in one sum of block_squares().
+inline constexpr int64_t kSumBlock = 16384;
+
+/// The sum of squares of each block of kSumBlock elements of the gradients (fp32; the last block of
+/// each may be shorter), in fp64. Not a number if a gradient is. One launch on kCuda.
+std::vector<double> block_squares(ExecContext& ctx, std::span<const Tensor> grads);
+/// Their sum, ascending: the same at any number of threads.
+double sum_of_squares(ExecContext& ctx, std::span<const Tensor> grads);
 
 }  // namespace moerl::kernels

@@ -57,21 +57,12 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x % 16 == 0 && block < num_blocks) sums[block] = sum;
 }
 
-void sum_of_squares(const SquaresRunCuda* runs, int64_t num_runs, int64_t num_blocks,
-                    double* sums) {
-  launch("sum_of_squares", sum_kernel, {blocks_for(num_blocks, kThreads / 16), kThreads}, runs,
+void block_squares(const SquaresRunCuda* runs, int64_t num_runs, int64_t num_blocks, double* sums) {
+  launch("block_squares", sum_kernel, {blocks_for(num_blocks, kThreads / 16), kThreads}, runs,
          num_runs, num_blocks, sums);
 }
 
-void add_up(const double* sums, int64_t count, double* total) {
-  launch_each("sum_of_squares", 1, [=] __device__(int64_t) {
-    double sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += sums[i];
-    *total = sum;
-  });
-}
-
-const RegisterCudaOps<AdamWCuda> registered({update, sum_of_squares, add_up});
+const RegisterCudaOps<AdamWCuda> registered({update, block_squares});
 
 }  // namespace
 }  // namespace moerl::kernels::cuda

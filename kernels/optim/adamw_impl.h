@@ -14,9 +14,6 @@ struct AdamWCpu {
   static double sum_of_squares(const float* values, int64_t count);
 };
 
-/// Values in one partial sum of squares, and in what a block of the update goes over.
-inline constexpr int64_t kSumBlock = 16384;
-
 /// Runs in the memory of the device, cut into blocks of kSumBlock elements that are counted over
 /// all of them.
 struct AdamWRunCuda {
@@ -34,10 +31,8 @@ struct AdamWCuda {
   void (*update)(const AdamWStep& step, const AdamWRunCuda* runs, int64_t num_runs,
                  int64_t num_blocks);
   /// sums[b] of each block, on the device.
-  void (*sum_of_squares)(const SquaresRunCuda* runs, int64_t num_runs, int64_t num_blocks,
-                         double* sums);
-  /// total = sums[0] + sums[1] + ..., ascending; on the device.
-  void (*add_up)(const double* sums, int64_t count, double* total);
+  void (*block_squares)(const SquaresRunCuda* runs, int64_t num_runs, int64_t num_blocks,
+                        double* sums);
 };
 
 }  // namespace moerl::kernels

@@ -8,7 +8,6 @@
 
 #include "common/error.h"
 #include "kernels/optim/adamw.h"
-#include "kernels/optim/adamw_impl.h"
 #include "policy/host_copy.h"
 #include "policy/safetensors_writer.h"
 
@@ -39,6 +38,10 @@ ParameterSlices slices_of(const std::vector<Parameter*>& parameters, int holder,
   for (const Parameter* parameter : parameters)
     sizes.push_back(parameter->holder == holder ? parameter->value.numel() : 0);
   return {std::move(sizes), num_slices, kernels::kSumBlock};
+}
+
+int64_t num_blocks(int64_t elements) {
+  return (elements + kernels::kSumBlock - 1) / kernels::kSumBlock;
 }
 
 /// The sum of squares of one block of the gradient.
@@ -165,43 +168,31 @@ void AdamW::for_each_run(
 }
 
 double AdamW::sum_of_squares(ExecContext& ctx) const {
-  if (parallel_.comm().size() == 1) {
-    std::vector<Tensor> grads;
-    for_each_run([&](const Share& share, const ParameterRun& run, int64_t offset) {
-      grads.push_back(gradient(share, run, offset));
-    });
-    std::vector<const Tensor*> all;
-    for (const Tensor& grad : grads) all.push_back(&grad);
-    return kernels::sum_of_squares(ctx, all);
-  }
-  // The same sum, block by block, each from the rank that has it.
-  std::vector<int64_t> first_block = {0};  // of each parameter
+  std::vector<int64_t> first_blocks = {0};  // of each parameter
   for (const Parameter* parameter : parameters_)
-    first_block.push_back(first_block.back() +
-                          (parameter->value.numel() + kernels::kSumBlock - 1) / kernels::kSumBlock);
-  std::vector<BlockSquares> mine;
+    first_blocks.push_back(first_blocks.back() + num_blocks(parameter->value.numel()));
+  std::vector<Tensor> grads;
+  std::vector<int64_t> blocks;  // of these gradients, one after the other
   for_each_run([&](const Share& share, const ParameterRun& run, int64_t offset) {
-    const Tensor grad = gradient(share, run, offset);
-    for (int64_t begin = 0; begin < grad.numel(); begin += kernels::kSumBlock) {
-      const Tensor block = grad.rows(begin, std::min(begin + kernels::kSumBlock, grad.numel()));
-      const Tensor* one = &block;
-      mine.push_back({first_block[run.parameter] + (run.begin + begin) / kernels::kSumBlock,
-                      kernels::sum_of_squares(ctx, {&one, 1})});
-    }
+    grads.push_back(gradient(share, run, offset));
+    const int64_t first = first_blocks[run.parameter] + run.begin / kernels::kSumBlock;
+    for (int64_t i = 0; i < num_blocks(run.size()); ++i) blocks.push_back(first + i);
   });
-  std::vector<double> squares(static_cast<size_t>(first_block.back()));
+  const std::vector<double> squares = kernels::block_squares(ctx, grads);
+  std::vector<BlockSquares> mine;
+  for (size_t i = 0; i < blocks.size(); ++i) mine.push_back({blocks[i], squares[i]});
+  // Each block from the rank that has it: one sum, whoever computed what.
+  std::vector<double> all(static_cast<size_t>(first_blocks.back()));
   for (const std::vector<BlockSquares>& of_rank : all_gather(parallel_.comm(), mine))
-    for (const BlockSquares& block : of_rank)
-      squares[static_cast<size_t>(block.block)] = block.squares;
-  return std::accumulate(squares.begin(), squares.end(), 0.0);
+    for (const BlockSquares& block : of_rank) all[static_cast<size_t>(block.block)] = block.squares;
+  return std::accumulate(all.begin(), all.end(), 0.0);
 }
 
 void AdamW::throw_not_finite(ExecContext& ctx, double norm) const {
   size_t first = parameters_.size();
   for_each_run([&](const Share& share, const ParameterRun& run, int64_t offset) {
     const Tensor grad = gradient(share, run, offset);
-    const Tensor* one = &grad;
-    if (!std::isfinite(kernels::sum_of_squares(ctx, {&one, 1})))
+    if (!std::isfinite(kernels::sum_of_squares(ctx, {&grad, 1})))
       first = std::min(first, run.parameter);
   });
   for (const std::vector<size_t>& of_rank : all_gather(parallel_.comm(), std::vector{first}))

@@ -14,7 +14,7 @@ struct ParameterRun {
 };
 
 /// All elements of several parameters, one after the other, cut into a slice for each rank. Slices
-/// are whole blocks of a parameter's elements (those of kernels::sum_of_squares), so that they
+/// are whole blocks of a parameter's elements (those of kernels::block_squares), so that they
 /// differ by a block at most, and a sum over blocks does not depend on the number of slices.
 class ParameterSlices {
  public:

@@ -61,15 +61,13 @@ TEST(AdamWCudaTest, UpdateHasTheBitsOfTheCpu) {
 }
 
 // Blocks that are partial, and more than one device block's share of them.
-TEST(AdamWCudaTest, SumOfSquaresHasTheBitsOfTheCpu) {
+TEST(AdamWCudaTest, BlockSquaresHaveTheBitsOfTheCpu) {
   ExecContext cpu(1);
   for (const std::vector<int64_t>& counts :
        {std::vector<int64_t>{}, {0}, {37}, {1, 17 * kSumBlock + 5, 0, 300}}) {
     std::vector<Tensor> grads;
     for (int64_t count : counts) grads.push_back(random_tensor({count}, DType::kF32, grads.size()));
-    std::vector<const Tensor*> all;
-    for (const Tensor& grad : grads) all.push_back(&grad);
-    const double expected = sum_of_squares(cpu, all);
+    const std::vector<double> expected = block_squares(cpu, grads);
     for_each_order([&] {
       std::vector<std::unique_ptr<OnDevice>> on_device;
       std::vector<SquaresRunCuda> table;
@@ -80,12 +78,10 @@ TEST(AdamWCudaTest, SumOfSquaresHasTheBitsOfTheCpu) {
         blocks += blocks_of(grad.numel());
       }
       const ArrayOnDevice<SquaresRunCuda> table_(table);
-      const ArrayOnDevice<double> sums_(std::vector<double>(static_cast<size_t>(blocks), -1)),
-          total_({-1.0});
-      cuda_ops<AdamWCuda>().sum_of_squares(table_.data(), static_cast<int64_t>(table.size()),
-                                           blocks, sums_.data());
-      cuda_ops<AdamWCuda>().add_up(sums_.data(), blocks, total_.data());
-      EXPECT_EQ(total_.to_host()[0], expected);
+      const ArrayOnDevice<double> sums_(std::vector<double>(static_cast<size_t>(blocks), -1));
+      cuda_ops<AdamWCuda>().block_squares(table_.data(), static_cast<int64_t>(table.size()), blocks,
+                                          sums_.data());
+      EXPECT_EQ(sums_.to_host(), expected);
     });
   }
 }

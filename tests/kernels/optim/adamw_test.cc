@@ -65,7 +65,7 @@ TEST_P(AdamWTest, FollowsTheReferenceOverSteps) {
 TEST_P(AdamWTest, EveryLevelAndThreadCountGivesTheSameBits) {
   EXPECT_TRUE(testing::same_bits_everywhere([&](ExecContext& ctx) {
     const State s = run_steps(ctx, GetParam(), 3, 1);
-    const Tensor* tensors[] = {&s.weight, &s.m, &s.v};
+    const Tensor tensors[] = {s.weight, s.m, s.v};
     const double norm = sum_of_squares(ctx, tensors);
     return std::vector<Tensor>{
         s.weight, s.m, s.v,
@@ -118,10 +118,14 @@ TEST(SumOfSquaresTest, SumsAllTensorsInDouble) {
   double expected = 0;
   for (const Tensor* tensor : {&a, &b})
     for (double value : to_doubles(*tensor)) expected += value * value;
-  const Tensor* tensors[] = {&a, &none, &b};
+  const Tensor tensors[] = {a, none, b};
   EXPECT_NEAR(sum_of_squares(ctx, tensors), expected, 1e-12 * expected);
-  const Tensor* one[] = {&large};
-  EXPECT_DOUBLE_EQ(sum_of_squares(ctx, one), static_cast<double>(1e30f) * 1e30f);
+  const std::vector<double> blocks = block_squares(ctx, tensors);
+  ASSERT_EQ(blocks.size(), 1u + 4u);
+  EXPECT_EQ(blocks[0], sum_of_squares(ctx, {&a, 1}));
+  const Tensor last = b.rows(3 * kSumBlock, 50001);
+  EXPECT_EQ(blocks[4], sum_of_squares(ctx, {&last, 1}));
+  EXPECT_DOUBLE_EQ(sum_of_squares(ctx, {&large, 1}), static_cast<double>(1e30f) * 1e30f);
   EXPECT_EQ(sum_of_squares(ctx, {}), 0);
 }
 
@@ -129,8 +133,7 @@ TEST(SumOfSquaresTest, ShowsNan) {
   ExecContext ctx(2);
   Tensor grad = ctx.zeros({40000}, DType::kF32);
   grad.data<float>()[30000] = std::numeric_limits<float>::quiet_NaN();
-  const Tensor* tensors[] = {&grad};
-  EXPECT_TRUE(std::isnan(sum_of_squares(ctx, tensors)));
+  EXPECT_TRUE(std::isnan(sum_of_squares(ctx, {&grad, 1})));
 }
 
 TEST(AdamWArgumentTest, WrongArgumentsAreNamed) {
@@ -146,7 +149,7 @@ TEST(AdamWArgumentTest, WrongArgumentsAreNamed) {
   EXPECT_INVALID_ARGUMENT(update(ctx, {.eps = 0}, {a, b, c, d}), "eps is 0");
   EXPECT_INVALID_ARGUMENT(update(ctx, {.bias_correction2 = 0}, {a, b, c, d}),
                           "bias_correction2 is 0");
-  const Tensor* tensors[] = {&a, &half};
+  const Tensor tensors[] = {a, half};
   EXPECT_INVALID_ARGUMENT(sum_of_squares(ctx, tensors), "grads[1] is bf16");
 }
 
