@@ -156,18 +156,19 @@ struct MmaAttention {
     }
   }
 
-  /// Merges a split into those before it, and begins the next. acc moves to `merged`, element e of
-  /// tile t at (4 t + e) * kThreads + thread.
+  /// Merges a split into those before it, and begins the next; one that a row does not see has
+  /// m = -inf and l = 0, which changes nothing. acc moves to `merged`, element e of tile t at
+  /// (4 t + e) * kThreads + thread.
   template <int kTiles>
-  __device__ void end_split(int tiles, bool is_first, bool sees, RowState& row, SplitSum& sum,
+  __device__ void end_split(int tiles, bool is_first, RowState& row, SplitSum& sum,
                             float (&acc)[kTiles][4]) const {
     const int r = static_cast<int>(threadIdx.x) / 8, lane = static_cast<int>(threadIdx.x) % 32;
     const SplitSum split = row.sum();
     row = {};
-    SplitSum::Factors f{1.0f, 0.0f};  // of a row that sees no key of the split
+    SplitSum::Factors f{};
     if (is_first)
       sum = split;
-    else if (sees)
+    else
       f = sum.merge(split);
     if (threadIdx.x % 8 == 0) {
       factor[r] = f.before;
@@ -250,7 +251,7 @@ __global__ void __launch_bounds__(MmaAttention::kThreads)
   int64_t split_begin = walk.begin;
   for (int64_t at = walk.begin; at < walk.end; at += kKvBlock) {
     if (at == split_begin + kKvSplit) {
-      memory.end_split(tiles, split_begin == 0, my_position >= split_begin, row, sum, acc);
+      memory.end_split(tiles, split_begin == 0, row, sum, acc);
       split_begin = at;
     }
     cp_async_wait<1>();
@@ -273,7 +274,7 @@ __global__ void __launch_bounds__(MmaAttention::kThreads)
 
   const bool walked_several = split_begin > walk.begin;
   if (walked_several)
-    memory.end_split(tiles, false, my_position >= split_begin, row, sum, acc);
+    memory.end_split(tiles, false, row, sum, acc);
   else
     sum = row.sum();
   const bool is_partial = args.partials != nullptr;
