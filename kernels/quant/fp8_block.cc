@@ -15,32 +15,7 @@
 namespace moerl::kernels {
 namespace {
 
-constexpr float kLargestE4m3 = 448;
 constexpr float kSmallestNormal = 0x1p-126f;
-
-/// Rounds to nearest, ties to even; |value| < 464, where e4m3 would overflow.
-uint8_t e4m3_of(float value) {
-  const auto sign = static_cast<uint8_t>(std::signbit(value) ? 0x80 : 0);
-  const float magnitude = std::fabs(value);
-  if (magnitude < 0x1p-6f) {
-    // Subnormal: multiples of 2^-9. Adding 2^14 puts that unit in the last place.
-    const float shifted = magnitude + 0x1p14f;
-    return static_cast<uint8_t>(sign | static_cast<uint8_t>((shifted - 0x1p14f) * 0x1p9f));
-  }
-  uint32_t bits = std::bit_cast<uint32_t>(magnitude);
-  bits += 0x7FFFF + ((bits >> 20) & 1);  // round at the third bit of the mantissa
-  return static_cast<uint8_t>(sign | ((bits >> 20) - (120u << 3)));
-}
-
-std::array<float, 256> e4m3_values() {
-  std::array<std::byte, 256> codes;
-  std::array<float, 256> values;
-  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::byte>(i);
-  decode_floats(Isa::kPortable, StoredFloat::kE4M3, codes.data(), 256, 1, DType::kF32,
-                values.data());
-  return values;
-}
-const std::array<float, 256> kE4m3Values = e4m3_values();
 
 /// One block of a weight, of `rows` x `columns` at most 128 x 128.
 class BlockQuantizer {
@@ -65,7 +40,7 @@ class BlockQuantizer {
     if (const std::optional<float> scale = exact_scale(largest)) return *scale;
     float scale = std::max(largest / kLargestE4m3, kSmallestNormal);
     if (std::isinf(scale * kLargestE4m3)) scale = std::nextafter(scale, 0.0f);
-    for (size_t i = 0; i < values_.size(); ++i) codes_[i] = e4m3_of(values_[i] / scale);
+    for (size_t i = 0; i < values_.size(); ++i) codes_[i] = to_e4m3(values_[i] / scale);
     for (size_t i = 0; i < values_.size(); ++i) values_[i] = kE4m3Values[codes_[i]] * scale;
     // Several scales may give the same products; a reader of the products must find the one that
     // stands in the file.
@@ -96,7 +71,7 @@ class BlockQuantizer {
 
   bool represents(float scale) {
     for (size_t i = 0; i < values_.size(); ++i) {
-      codes_[i] = e4m3_of(values_[i] / scale);
+      codes_[i] = to_e4m3(values_[i] / scale);
       if (std::bit_cast<uint32_t>(kE4m3Values[codes_[i]] * scale) !=
           std::bit_cast<uint32_t>(values_[i]))
         return false;

@@ -3,11 +3,9 @@
 #include <span>
 
 #include "kernels/exec_context.h"
+#include "kernels/quant/e4m3.h"
 
 namespace moerl::kernels {
-
-/// Rows and columns of a block of an FP8 weight that share one scale (DeepSeek-V3 report, 3.3.2).
-inline constexpr int64_t kFp8Block = 128;
 
 /// [ceil(R / 128), ceil(C / 128)] for a weight of [R, C]: the blocks at the edges may be ragged.
 Shape fp8_scale_shape(const Shape& weight);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/emulator/async_copy.h"
+#include "kernels/quant/e4m3.h"
 
 namespace moerl::kernels::cuda {
 
@@ -87,6 +88,42 @@ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
             float& to = static_cast<MmaLane*>(lanes[l])->d[i];
             double sum = static_cast<double>(to);
             for (int k = 0; k < 16; ++k) sum += left[row][k] * right[k][column];
+            to = static_cast<float>(sum);
+          }
+      },
+      false, where);
+}
+
+/// The 32 products and d are added up in double, and rounded once.
+inline void mma_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                     Where where = Where::current()) {
+  MmaLane lane{d, a, b};
+  simt::collective(
+      ~0u, "mma.m16n8k32", &lane,
+      [](void* const* lanes, uint32_t) MOERL_SIMT_NO_TSAN {
+        double left[16][32], right[32][8];
+        for (int l = 0; l < 32; ++l) {
+          const auto& from = *static_cast<MmaLane*>(lanes[l]);
+          const int row = l / 4;
+          for (int byte = 0; byte < 4; ++byte) {
+            const int k = 4 * (l % 4) + byte;
+            auto value = [byte](uint32_t word) {
+              return static_cast<double>(from_e4m3(static_cast<uint8_t>(word >> 8 * byte)));
+            };
+            left[row][k] = value(from.a[0]);
+            left[row + 8][k] = value(from.a[1]);
+            left[row][k + 16] = value(from.a[2]);
+            left[row + 8][k + 16] = value(from.a[3]);
+            right[k][row] = value(from.b[0]);
+            right[k + 16][row] = value(from.b[1]);
+          }
+        }
+        for (int l = 0; l < 32; ++l)
+          for (int i = 0; i < 4; ++i) {
+            const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
+            float& to = static_cast<MmaLane*>(lanes[l])->d[i];
+            double sum = static_cast<double>(to);
+            for (int k = 0; k < 32; ++k) sum += left[row][k] * right[k][column];
             to = static_cast<float>(sum);
           }
       },

@@ -1,0 +1,90 @@
+#include <vector>
+
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/lanes.h"
+#include "kernels/gemm/fp8_linear_impl.h"
+
+namespace moerl::kernels {
+namespace {
+
+constexpr int64_t kVectors = kFp8Block / kLanes;
+
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/// A tile of some rows of x and at most 128 columns; rows are `stride` elements apart.
+template <typename T>
+float quantize_tile(const T* x, int64_t rows, int64_t columns, int64_t stride, uint8_t* codes) {
+  uint32_t largest = 0;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c) {
+      const uint32_t bits = std::bit_cast<uint32_t>(to_float(x[r * stride + c])) & 0x7FFFFFFF;
+      largest = bits > largest ? bits : largest;
+    }
+  const float scale = fp8_scale(largest);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c)
+      codes[r * stride + c] = to_e4m3(to_float(x[r * stride + c]) / scale);
+  return scale;
+}
+
+template <typename T>
+void quantize_rows(const Fp8Quantize& args, int64_t index) {
+  const int64_t first = index * kFp8Block, rows = smaller(kFp8Block, args.rows - first);
+  const int64_t tile_rows = args.is_weight ? rows : 1, tiles = num_fp8_blocks(args.columns);
+  for (int64_t r = first; r < first + rows; r += tile_rows)
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t at = r * args.columns + tile * kFp8Block;
+      args.scales[(args.is_weight ? index : r) * tiles + tile] =
+          quantize_tile(static_cast<const T*>(args.x) + at, tile_rows,
+                        smaller(kFp8Block, args.columns - tile * kFp8Block), args.columns,
+                        static_cast<uint8_t*>(args.codes) + at);
+    }
+}
+
+}  // namespace
+
+template <>
+void Fp8LinearCpu<kIsa>::quantize(const Fp8Quantize& args, int64_t index) {
+  args.is_bf16 ? quantize_rows<bf16>(args, index) : quantize_rows<float>(args, index);
+}
+
+template <>
+void Fp8LinearCpu<kIsa>::forward(const Fp8Product& args, int64_t index) {
+  const int64_t first = index * kFp8Block, columns = smaller(kFp8Block, args.columns - first);
+  const int64_t blocks = num_fp8_blocks(args.depth);
+  std::vector<float> sums(static_cast<size_t>(args.rows * kFp8Block));
+  std::vector<float> transposed(kFp8Block * kFp8Block);  // [k, n] of a block; zeros behind columns
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t begin = block * kFp8Block, depth = smaller(kFp8Block, args.depth - begin);
+    const uint8_t* weight = static_cast<const uint8_t*>(args.weight) + first * args.depth + begin;
+    for (int64_t n = 0; n < columns; ++n)
+      for (int64_t k = 0; k < depth; ++k)
+        transposed[k * kFp8Block + n] = kE4m3Values[weight[n * args.depth + k]];
+    for (int64_t t = 0; t < args.rows; ++t) {
+      const uint8_t* x = static_cast<const uint8_t*>(args.x) + t * args.depth + begin;
+      const F32x16 scale = set1(args.x_scales[t * blocks + block]) *
+                           set1(args.weight_scales[index * blocks + block]);
+      float* sum = sums.data() + t * kFp8Block;
+      F32x16 part[kVectors];
+      for (F32x16& p : part) p = zero();
+      for (int64_t k = 0; k < depth; ++k) {
+        const F32x16 xk = set1(kE4m3Values[x[k]]);
+        for (int64_t v = 0; v < kVectors; ++v)
+          part[v] = fma(xk, load(transposed.data() + k * kFp8Block + v * kLanes), part[v]);
+      }
+      for (int64_t v = 0; v < kVectors; ++v)
+        store(sum + v * kLanes, fma(part[v], scale, load(sum + v * kLanes)));
+    }
+  }
+  for (int64_t t = 0; t < args.rows; ++t)
+    for_each_lanes(columns, [&](int64_t i, int64_t n) MOERL_INLINE_LAMBDA {
+      const F32x16 sum = load_n(sums.data() + t * kFp8Block + i, n);
+      const int64_t to = t * args.columns + first + i;
+      if (args.y_is_bf16)
+        store_n(static_cast<bf16*>(args.y) + to, sum, n);
+      else
+        store_n(static_cast<float*>(args.y) + to, sum, n);
+    });
+}
+
+}  // namespace moerl::kernels
