@@ -32,9 +32,17 @@ class List {
       : size_(static_cast<size_t>(values.numel())), values_(values) {
     if (values.device() == Device::kCpu) host_ = {values.data<T>(), size_};
   }
+  /// @param values  the caller's, in the memory of kCuda.
+  static List on_device(const T* values, size_t size) {
+    List list;
+    list.device_ = values;
+    list.size_ = size;
+    return list;
+  }
 
   size_t size() const { return size_; }
-  /// Whether the values can be looked at here. Not so for what a kernel made on kCuda.
+  /// Whether the values can be looked at here. Not so for those that lie on kCuda alone: whoever
+  /// put them there answers for them.
   bool on_host() const { return host_.size() == size_; }
   /// REQUIRES: on_host().
   std::span<const T> host() const {
@@ -44,12 +52,14 @@ class List {
   /// The values in the memory of ctx's device.
   const T* data(ExecContext& ctx) const {
     if (ctx.device() == Device::kCpu) return host().data();
+    if (device_ != nullptr) return device_;
     if (!values_.defined() || values_.device() != Device::kCuda) values_ = upload(ctx, host_);
     return static_cast<const T*>(values_.raw(Device::kCuda));
   }
 
  private:
   std::span<const T> host_;
+  const T* device_ = nullptr;
   size_t size_ = 0;
   mutable Tensor values_;
 };

@@ -170,7 +170,7 @@ void Transformer::Impl::pack_embedding(ExecContext& ctx, const PackOptions& opti
   const kernels::ReadRows read = [&](int64_t begin, int64_t end, DType type, void* out) {
     options.source->read(embed_tokens, begin * shape[1], end * shape[1], type, out);
   };
-  embedding = ctx.empty(shape, dtype);
+  if (!embedding.defined()) embedding = ctx.empty(shape, dtype);
   kernels::fill_rows(ctx, read, embedding);
   if (is_tied) kernels::pack_weight(ctx, shape, read, dtype, tied_head);
   options.source->finished(embed_tokens);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/attention/attention.h"
+#include "kernels/list.h"
 #include "policy/kv_cache.h"
 #include "policy/model_config.h"
 #include "policy/pack_options.h"
@@ -21,6 +22,13 @@ struct ForwardBatch {
   std::vector<kernels::AttentionSegment> segments;  ///< cover the T rows, in order
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
+};
+
+/// The same for inference, where the lists lie on kCuda alone: whoever put them there answers for
+/// what they say.
+struct BatchOnDevice {
+  kernels::List<int32_t> token_ids, positions;
+  kernels::SegmentList segments;
 };
 
 /// Experts chosen in one pass, summed over its tokens.
@@ -104,7 +112,8 @@ class Transformer {
   void load(ExecContext& ctx, WeightSource& source);
   /// Gives rank 0 the masters of all experts, as they are now. Called by all ranks that share them.
   void gather_experts();
-  /// Refreshes the working images after the masters changed.
+  /// Refreshes the working images after the masters changed. They stay where they are, as do those
+  /// that load() makes again.
   /// @param with_dgrad  also what backward needs; a pure sampler leaves it out.
   void pack(ExecContext& ctx, bool with_dgrad = true);
 
@@ -116,6 +125,11 @@ class Transformer {
   ///   the router's order, one tensor for each MoE layer.
   Tensor forward(ExecContext& ctx, const ForwardBatch& batch, KvCache& cache,
                  TrainingPass* pass = nullptr, std::vector<Tensor>* chosen_experts = nullptr) const;
+  /// @throws std::invalid_argument naming what is wrong with the batch, or if there are no weights.
+  void check_batch(const ForwardBatch& batch) const;
+  /// forward in inference. Nothing of it depends on the host, so that a CUDA graph can be captured
+  /// of it. Needs a model that shares its experts with nobody.
+  Tensor forward(ExecContext& ctx, const BatchOnDevice& batch, KvCache& cache) const;
   /// Adds to every parameter's gradient. The segments of the pass must be whole sequences. With
   /// pass.recompute the bits are the same.
   /// @param dhidden  [T, D] of the working type, gradient of forward's result.

@@ -23,7 +23,12 @@ struct Transformer::Impl {
   RowPlaces places(const ForwardBatch& batch) const {
     return {batch.positions, batch.segments, rope_table};
   }
-  Tensor embed(ExecContext& ctx, std::span<const int32_t> token_ids) const;
+  Tensor embed(ExecContext& ctx, const kernels::List<int32_t>& token_ids) const;
+  /// What both of Transformer's do when the batch is checked.
+  Tensor forward(ExecContext& ctx, const kernels::List<int32_t>& token_ids, const RowPlaces& places,
+                 KvCache& cache, TrainingPass* pass, std::vector<Tensor>* chosen_experts) const;
+  /// @throws std::invalid_argument without working images.
+  void check_packed() const;
   /// @throws std::invalid_argument naming what is wrong with the batch.
   void check_batch(const ForwardBatch& batch, bool training) const;
   void check_backward(const TrainingPass& pass) const;

@@ -6,14 +6,18 @@
 
 namespace moerl {
 
-Tensor Transformer::Impl::embed(ExecContext& ctx, std::span<const int32_t> token_ids) const {
+Tensor Transformer::Impl::embed(ExecContext& ctx, const kernels::List<int32_t>& token_ids) const {
   Tensor y = ctx.empty({static_cast<int64_t>(token_ids.size()), config.hidden_size}, dtype);
   kernels::embedding_forward(ctx, embedding, token_ids, y);
   return y;
 }
 
-void Transformer::Impl::check_batch(const ForwardBatch& batch, bool training) const {
+void Transformer::Impl::check_packed() const {
   check(packed, "Transformer: the weights have no working image yet; call pack() first");
+}
+
+void Transformer::Impl::check_batch(const ForwardBatch& batch, bool training) const {
+  check_packed();
   const int64_t num_tokens = batch.num_tokens();
   check(static_cast<int64_t>(batch.positions.size()) == num_tokens,
         "Transformer: ", batch.positions.size(), " positions for ", num_tokens, " tokens");
@@ -61,27 +65,33 @@ void Transformer::Impl::run_again(ExecContext& ctx, const DecoderBlock& block, c
   block.forward(ctx, stream, places, cache, &saved, nullptr);
 }
 
+void Transformer::check_batch(const ForwardBatch& batch) const { impl_->check_batch(batch, false); }
+
 Tensor Transformer::forward(ExecContext& ctx, const ForwardBatch& batch, KvCache& cache,
                             TrainingPass* pass, std::vector<Tensor>* chosen_experts) const {
-  const Impl& m = *impl_;
-  m.check_batch(batch, pass != nullptr);
+  impl_->check_batch(batch, pass != nullptr);
+  return impl_->forward(ctx, batch.token_ids, impl_->places(batch), cache, pass, chosen_experts);
+}
+
+Tensor Transformer::Impl::forward(ExecContext& ctx, const kernels::List<int32_t>& token_ids,
+                                  const RowPlaces& places, KvCache& cache, TrainingPass* pass,
+                                  std::vector<Tensor>* chosen_experts) const {
   TransformerSavedPtr saved(pass ? new TransformerSaved : nullptr);
   const bool keep_all = pass && !pass->recompute, keep_input = pass && pass->recompute;
   RoutingStats stats;
   stats.chosen_experts = chosen_experts;
   if (pass) {
-    saved->layers.resize(m.blocks.size());
+    saved->layers.resize(blocks.size());
     stats.balance_alpha = pass->balance_alpha * pass->balance_scale;
   }
 
-  const RowPlaces places = m.places(batch);
-  Residual stream{m.embed(ctx, batch.token_ids), {}};
-  for (size_t i = 0; i < m.blocks.size(); ++i)
-    m.blocks[i].forward(ctx, stream, places, cache.layer(static_cast<int64_t>(i)),
-                        keep_all ? &saved->layers[i] : nullptr,
-                        pass || chosen_experts ? &stats : nullptr,
-                        keep_input ? &saved->layers[i].input : nullptr);
-  Tensor hidden = m.final_norm.forward(ctx, stream, pass ? &saved->last_rstd : nullptr);
+  Residual stream{embed(ctx, token_ids), {}};
+  for (size_t i = 0; i < blocks.size(); ++i)
+    blocks[i].forward(ctx, stream, places, cache.layer(static_cast<int64_t>(i)),
+                      keep_all ? &saved->layers[i] : nullptr,
+                      pass || chosen_experts ? &stats : nullptr,
+                      keep_input ? &saved->layers[i].input : nullptr);
+  Tensor hidden = final_norm.forward(ctx, stream, pass ? &saved->last_rstd : nullptr);
 
   if (pass) {
     saved->last = stream.x;
@@ -90,6 +100,12 @@ Tensor Transformer::forward(ExecContext& ctx, const ForwardBatch& batch, KvCache
     pass->balance_loss = stats.balance_loss;
   }
   return hidden;
+}
+
+Tensor Transformer::forward(ExecContext& ctx, const BatchOnDevice& batch, KvCache& cache) const {
+  impl_->check_packed();
+  return impl_->forward(ctx, batch.token_ids, {batch.positions, batch.segments, impl_->rope_table},
+                        cache, nullptr, nullptr);
 }
 
 void Transformer::backward(ExecContext& ctx, const Tensor& dhidden, const ForwardBatch& batch,

@@ -62,6 +62,12 @@ void check_block_tables(const char* op, std::span<const AttentionSegment> segmen
   }
 }
 
+void check_segments(const char* op, const SegmentList& segments, int64_t rows, int64_t num_blocks) {
+  if (!segments.on_host()) return;
+  check_segments(op, segments.host(), rows);
+  check_block_tables(op, segments.host(), num_blocks);
+}
+
 /// Cuts the rows of every (segment, key head) into items: whole tiles where there is plenty of
 /// work, smaller ones where threads would be idle. No row's result depends on the cut.
 std::vector<AttentionItem> cut_into_items(const AttentionDims& d,
@@ -149,7 +155,7 @@ void forward_cuda(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
                             .keys = cache.keys.raw(cuda),
                             .values = cache.values.defined() ? cache.values.raw(cuda) : nullptr,
                             .segments = segments.on_device(ctx),
-                            .num_segments = static_cast<int64_t>(segments.host().size()),
+                            .num_segments = segments.size(),
                             .most_rows = segments.most_rows(),
                             .most_keys = segments.most_keys(),
                             .o = o.raw(cuda),
@@ -192,8 +198,7 @@ void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v, const Segment
   check_shape(op, "v", v, {k.dim(0), cache.keys.dim(1), cache.v_head_dim});
   check_dtype(op, "k", k, cache.keys.dtype());
   check_dtype(op, "v", v, cache.keys.dtype());
-  check_segments(op, segments.host(), k.dim(0));
-  check_block_tables(op, segments.host(), cache.keys.dim(0));
+  check_segments(op, segments, k.dim(0), cache.keys.dim(0));
 
   switch (ctx.device()) {
     case Device::kCpu:
@@ -237,8 +242,7 @@ void attention_forward(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
     check_shape(op, "lse", *lse, {q.dim(0), q.dim(1)});
     check_dtype(op, "lse", *lse, DType::kF32);
   }
-  check_segments(op, segments.host(), q.dim(0));
-  check_block_tables(op, segments.host(), cache.keys.dim(0));
+  check_segments(op, segments, q.dim(0), cache.keys.dim(0));
   switch (ctx.device()) {
     case Device::kCpu:
       return forward_cpu(ctx, q, cache, segments.host(), scale, o, lse);

@@ -28,6 +28,9 @@ void kv_append(ExecContext& ctx, const Tensor& k, const Tensor& v, const Segment
 /// Copies a block to another (copy on write of a shared, partly filled block).
 void kv_copy_block(ExecContext& ctx, PagedKv& cache, int64_t from, int64_t to);
 
+/// On kCuda a pass over keys of more than one split takes at most so much beside its results.
+inline constexpr int64_t kAttentionWorkspaceBytes = int64_t{128} << 20;
+
 /// Causal softmax attention over the cache, ragged and paged; D_k and D_v may differ. H is a
 /// multiple of the key heads Hk: 1 (MQA; absorbed MLA), H (MHA) or between; head h reads key head
 /// h / (H / Hk).

@@ -134,15 +134,15 @@ constexpr int64_t attention_partial_floats(const AttentionDims& d) { return 2 + 
 inline constexpr int64_t kAttentionBlockRows = 16;
 /// Whether the splits of a row are computed side by side: where the rows alone are too few blocks
 /// for a large GPU (two for each of the 132 multiprocessors of an H200), and the partial results
-/// fit 128 MiB. No result depends on it.
+/// fit the workspace. No result depends on it.
 constexpr bool attention_splits_side_by_side(const AttentionForwardCuda& args) {
-  constexpr int64_t kFewBlocks = 264, kMostBytes = int64_t{128} << 20;
+  constexpr int64_t kFewBlocks = 264;
   const AttentionDims& d = args.dims;
   const int64_t tiles =
       (args.most_rows * d.group() + kAttentionBlockRows - 1) / kAttentionBlockRows;
   return args.num_splits() > 1 && tiles * d.num_kv_heads * args.num_segments < kFewBlocks &&
          args.num_splits() * args.rows * d.num_heads * attention_partial_floats(d) * 4 <=
-             kMostBytes;
+             kAttentionWorkspaceBytes;
 }
 struct AttentionBackwardCuda {
   AttentionDims dims;

@@ -87,7 +87,7 @@ void rotate(ExecContext& ctx, const char* op, const Tensor& table, const List<in
   check_size(op, "positions", positions.size(), x.dim(0));
   check(first >= 0 && first + table.dim(1) <= x.dim(2), op, ": first is ", first,
         ", expected columns [first, first + ", table.dim(1), ") within [0, ", x.dim(2), ")");
-  for (size_t t = 0; t < positions.size(); ++t)
+  for (size_t t = 0; positions.on_host() && t < positions.size(); ++t)
     check(positions.host()[t] >= 0 && positions.host()[t] < table.dim(0), op, ": positions[", t,
           "] is ", positions.host()[t], ", expected in [0, ", table.dim(0), ")");
   const Device device = ctx.device();

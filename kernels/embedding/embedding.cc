@@ -17,7 +17,7 @@ void check_arguments(const char* op, const char* table_name, const Tensor& table
   check_rank(op, table_name, table, 2);
   check_shape(op, rows_name, rows, Shape{static_cast<int64_t>(ids.size()), table.dim(1)});
   check_f32_or_bf16(op, rows_name, rows);
-  for (size_t t = 0; t < ids.size(); ++t)
+  for (size_t t = 0; ids.on_host() && t < ids.size(); ++t)
     check(ids.host()[t] >= 0 && ids.host()[t] < table.dim(0), op, ": ids[", t, "] is ",
           ids.host()[t], ", expected [0, ", table.dim(0), ")");
 }

@@ -1,7 +1,6 @@
 #include "kernels/gemm/linear.h"
 
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "common/check.h"
@@ -48,7 +47,7 @@ void check_output(const char* op, const char* name, const Tensor& tensor, const 
 }
 
 void check_offsets(const char* op, const GroupOffsets& list, size_t groups, int64_t rows) {
-  check(list.size() == groups + 1, op, ": offsets has ", list.size(),
+  check(list.groups() == groups, op, ": offsets has ", list.groups() + 1,
         " values, expected one more than the ", groups, " groups");
   if (!list.on_host()) return;
   const std::span<const int64_t> offsets = list.host();
@@ -87,34 +86,35 @@ void products_cpu(ExecContext& ctx, const Tensor& x, std::span<const int64_t> of
   });
 }
 
-/// Calls f with the groups' offsets and `pointers` on the device; one group has none.
-template <typename Pointer, typename F>
-void with_groups(ExecContext& ctx, const GroupOffsets& offsets,
-                 const std::vector<Pointer>& pointers, const F& f) {
-  if (pointers.size() == 1) return f(LinearGroups{}, nullptr);
-  const List<Pointer> on_device(pointers);
-  f(LinearGroups{.count = static_cast<int64_t>(pointers.size()), .offsets = offsets.data(ctx)},
-    on_device.data(ctx));
+/// Several groups; of one, all that there is to say.
+LinearGroups groups_on_device(ExecContext& ctx, const GroupOffsets& offsets) {
+  if (offsets.groups() == 1) return {};
+  LinearGroups groups{.count = static_cast<int64_t>(offsets.groups())};
+  if (offsets.is_even())
+    groups.rows_each = offsets.host()[1];
+  else
+    groups.offsets = offsets.data(ctx);
+  return groups;
 }
 
 void products_cuda(ExecContext& ctx, void (*product)(const LinearCudaProduct& args),
-                   const Tensor& x, const GroupOffsets& offsets,
-                   std::span<const PackedWeight* const> weights, Tensor& y, Write write) {
-  std::vector<const void*> pointers;
-  for (const PackedWeight* weight : weights) pointers.push_back(weight->forward.raw(Device::kCuda));
-  with_groups(ctx, offsets, pointers, [&](LinearGroups groups, const void* const* on_device) {
-    groups.weights = on_device;
-    product({.dtype = x.dtype(),
-             .y_dtype = y.dtype(),
-             .accumulate = write == Write::kAccumulate,
-             .rows = x.dim(0),
-             .depth = x.dim(1),
-             .columns = y.dim(1),
-             .x = x.raw(Device::kCuda),
-             .y = y.raw(Device::kCuda),
-             .weight = on_device == nullptr ? pointers.front() : nullptr,
-             .groups = groups});
-  });
+                   const Tensor& x, const GroupOffsets& offsets, const WeightList& weights,
+                   Tensor& y, Write write) {
+  LinearCudaProduct args{.dtype = x.dtype(),
+                         .y_dtype = y.dtype(),
+                         .accumulate = write == Write::kAccumulate,
+                         .rows = x.dim(0),
+                         .depth = x.dim(1),
+                         .columns = y.dim(1),
+                         .x = x.raw(Device::kCuda),
+                         .y = y.raw(Device::kCuda),
+                         .weight = nullptr,
+                         .groups = groups_on_device(ctx, offsets)};
+  if (args.groups.count == 0)
+    args.weight = weights.host().front()->forward.raw(Device::kCuda);
+  else
+    args.groups.weights = weights.data(ctx);
+  product(args);
 }
 
 void check_weights(const char* op, std::span<const PackedWeight* const> weights) {
@@ -131,7 +131,8 @@ void check_weights(const char* op, std::span<const PackedWeight* const> weights)
 }
 
 void forward(const char* op, ExecContext& ctx, const Tensor& x, const GroupOffsets& offsets,
-             std::span<const PackedWeight* const> weights, Tensor& y, Write write) {
+             const WeightList& list, Tensor& y, Write write) {
+  const std::span<const PackedWeight* const> weights = list.host();
   check_weights(op, weights);
   const PackedWeight& weight = *weights.front();
   check_rank(op, "x", x, 2);
@@ -145,12 +146,13 @@ void forward(const char* op, ExecContext& ctx, const Tensor& x, const GroupOffse
     case Device::kCpu:
       return products_cpu(ctx, x, offsets.host(), weights, &PackedWeight::forward, y, write);
     case Device::kCuda:
-      return products_cuda(ctx, cuda_ops<LinearCuda>().forward, x, offsets, weights, y, write);
+      return products_cuda(ctx, cuda_ops<LinearCuda>().forward, x, offsets, list, y, write);
   }
 }
 
 void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, const GroupOffsets& offsets,
-           std::span<const PackedWeight* const> weights, Tensor& dx, Write write) {
+           const WeightList& list, Tensor& dx, Write write) {
+  const std::span<const PackedWeight* const> weights = list.host();
   check_weights(op, weights);
   const PackedWeight& weight = *weights.front();
   check_rank(op, "dy", dy, 2);
@@ -164,7 +166,7 @@ void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, const GroupOffset
     case Device::kCpu:
       return products_cpu(ctx, dy, offsets.host(), weights, &PackedWeight::dgrad, dx, write);
     case Device::kCuda:
-      return products_cuda(ctx, cuda_ops<LinearCuda>().dgrad, dy, offsets, weights, dx, write);
+      return products_cuda(ctx, cuda_ops<LinearCuda>().dgrad, dy, offsets, list, dx, write);
   }
 }
 
@@ -288,17 +290,21 @@ void wgrad_cuda(ExecContext& ctx, const Tensor& dy, const Tensor& x, const Group
                 std::span<Tensor* const> dweights) {
   std::vector<float*> pointers;
   for (Tensor* dweight : dweights) pointers.push_back(dweight->data<float>(Device::kCuda));
-  with_groups(ctx, offsets, pointers, [&](const LinearGroups& groups, float* const* on_device) {
-    cuda_ops<LinearCuda>().wgrad({.dtype = x.dtype(),
-                                  .tokens = x.dim(0),
-                                  .rows = dy.dim(1),
-                                  .columns = x.dim(1),
-                                  .dy = dy.raw(Device::kCuda),
-                                  .x = x.raw(Device::kCuda),
-                                  .dweight = on_device == nullptr ? pointers.front() : nullptr,
-                                  .dweights = on_device,
-                                  .groups = groups});
-  });
+  const List<float*> list(pointers);
+  LinearCudaWgrad args{.dtype = x.dtype(),
+                       .tokens = x.dim(0),
+                       .rows = dy.dim(1),
+                       .columns = x.dim(1),
+                       .dy = dy.raw(Device::kCuda),
+                       .x = x.raw(Device::kCuda),
+                       .dweight = nullptr,
+                       .dweights = nullptr,
+                       .groups = groups_on_device(ctx, offsets)};
+  if (args.groups.count == 0)
+    args.dweight = pointers.front();
+  else
+    args.dweights = list.data(ctx);
+  cuda_ops<LinearCuda>().wgrad(args);
 }
 
 void wgrad(const char* op, ExecContext& ctx, const Tensor& dy, const Tensor& x,
@@ -376,6 +382,20 @@ void prepare(ExecContext& ctx, const Shape& shape, DType dtype, bool with_dgrad,
 
 }  // namespace
 
+GroupOffsets GroupOffsets::even(size_t groups, int64_t rows_each) {
+  GroupOffsets offsets{List<int64_t>()};
+  for (size_t g = 0; g <= groups; ++g) offsets.even_.push_back(static_cast<int64_t>(g) * rows_each);
+  return offsets;
+}
+
+void WeightList::upload(ExecContext& ctx) const {
+  if (ctx.device() == Device::kCpu || addresses_.defined()) return;
+  std::vector<const void*> addresses;
+  for (const PackedWeight* weight : weights_)
+    addresses.push_back(weight->forward.raw(Device::kCuda));
+  addresses_ = kernels::upload(ctx, std::span<const void* const>(addresses));
+}
+
 void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_dgrad,
                  PackedWeight& packed) {
   check(master.defined(), "pack_weight: master is undefined");
@@ -403,33 +423,29 @@ void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, DTy
 void linear_forward(ExecContext& ctx, const Tensor& x, const PackedWeight& weight, Tensor& y,
                     Write write) {
   check_rank("linear_forward", "x", x, 2);
-  const std::array<int64_t, 2> offsets = {0, x.dim(0)};
-  const PackedWeight* weights[] = {&weight};
-  forward("linear_forward", ctx, x, std::span<const int64_t>(offsets), weights, y, write);
+  forward("linear_forward", ctx, x, GroupOffsets::even(1, x.dim(0)), std::vector{&weight}, y,
+          write);
 }
 
 void linear_dgrad(ExecContext& ctx, const Tensor& dy, const PackedWeight& weight, Tensor& dx,
                   Write write) {
   check_rank("linear_dgrad", "dy", dy, 2);
-  const std::array<int64_t, 2> offsets = {0, dy.dim(0)};
-  const PackedWeight* weights[] = {&weight};
-  dgrad("linear_dgrad", ctx, dy, std::span<const int64_t>(offsets), weights, dx, write);
+  dgrad("linear_dgrad", ctx, dy, GroupOffsets::even(1, dy.dim(0)), std::vector{&weight}, dx, write);
 }
 
 void linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dweight) {
   check_rank("linear_wgrad", "x", x, 2);
-  const std::array<int64_t, 2> offsets = {0, x.dim(0)};
   Tensor* dweights[] = {&dweight};
-  wgrad("linear_wgrad", ctx, dy, x, std::span<const int64_t>(offsets), dweights);
+  wgrad("linear_wgrad", ctx, dy, x, GroupOffsets::even(1, x.dim(0)), dweights);
 }
 
 void grouped_linear_forward(ExecContext& ctx, const Tensor& x, const GroupOffsets& offsets,
-                            std::span<const PackedWeight* const> weights, Tensor& y) {
+                            const WeightList& weights, Tensor& y) {
   forward("grouped_linear_forward", ctx, x, offsets, weights, y, Write::kOverwrite);
 }
 
 void grouped_linear_dgrad(ExecContext& ctx, const Tensor& dy, const GroupOffsets& offsets,
-                          std::span<const PackedWeight* const> weights, Tensor& dx, Write write) {
+                          const WeightList& weights, Tensor& dx, Write write) {
   dgrad("grouped_linear_dgrad", ctx, dy, offsets, weights, dx, write);
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "kernels/list.h"
 #include "kernels/norm/elementwise.h"
@@ -13,7 +15,7 @@ namespace moerl::kernels {
 struct PackedWeight {
   DType dtype = DType::kF32;  ///< working type: kF32 or kBF16
   int64_t out_features = 0, in_features = 0;
-  Tensor forward;  ///< for y = x W^T
+  Tensor forward;  ///< for y = x W^T; packed again it stays where it is
   Tensor dgrad;    ///< for dx = dy W; undefined in an inference-only image
 };
 
@@ -54,7 +56,52 @@ void linear_dgrad(ExecContext& ctx, const Tensor& dy, const PackedWeight& weight
 void linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x, Tensor& dweight);
 
 /// The row groups of a grouped product: group g owns rows [offsets[g], offsets[g + 1]).
-using GroupOffsets = List<int64_t>;
+class GroupOffsets {
+ public:
+  GroupOffsets(List<int64_t> offsets) : offsets_(std::move(offsets)) {}     // NOLINT: a view
+  GroupOffsets(std::span<const int64_t> offsets) : offsets_(offsets) {}     // NOLINT: a view
+  GroupOffsets(const std::vector<int64_t>& offsets) : offsets_(offsets) {}  // NOLINT: a view
+  GroupOffsets(const Tensor& offsets) : offsets_(offsets) {}                // NOLINT: a view
+  /// Groups of as many rows each, which need no list.
+  static GroupOffsets even(size_t groups, int64_t rows_each);
+
+  size_t groups() const { return even_.empty() ? offsets_.size() - 1 : even_.size() - 1; }
+  bool on_host() const { return !even_.empty() || offsets_.on_host(); }
+  /// REQUIRES: on_host().
+  std::span<const int64_t> host() const {
+    return even_.empty() ? offsets_.host() : std::span<const int64_t>(even_);
+  }
+  bool is_even() const { return !even_.empty(); }
+  /// In the memory of ctx's device. REQUIRES: not is_even().
+  const int64_t* data(ExecContext& ctx) const { return offsets_.data(ctx); }
+
+ private:
+  List<int64_t> offsets_;
+  std::vector<int64_t> even_;
+};
+
+/// The weights of a grouped product, one of each group: images that others own and may pack again.
+/// On kCuda the table of their addresses is copied to the device once: an image that has been
+/// packed stays where it is.
+class WeightList {
+ public:
+  WeightList() = default;
+  WeightList(std::vector<const PackedWeight*> weights)  // NOLINT: as a list of the caller's
+      : weights_(std::move(weights)) {}
+
+  std::span<const PackedWeight* const> host() const { return weights_; }
+  /// Makes the table, unless there is one. REQUIRES: all are packed.
+  void upload(ExecContext& ctx) const;
+  /// The matrices' addresses, in the memory of kCuda.
+  const void* const* data(ExecContext& ctx) const {
+    upload(ctx);
+    return static_cast<const void* const*>(addresses_.raw(Device::kCuda));
+  }
+
+ private:
+  std::vector<const PackedWeight*> weights_;
+  mutable Tensor addresses_;
+};
 
 /// linear_forward for each group with a weight of its own (experts, heads): rows of x that belong
 /// to group g meet weights[g]. All weights have one shape. Groups may be empty.
@@ -62,12 +109,11 @@ using GroupOffsets = List<int64_t>;
 /// them.
 /// @param y [R, N].
 void grouped_linear_forward(ExecContext& ctx, const Tensor& x, const GroupOffsets& offsets,
-                            std::span<const PackedWeight* const> weights, Tensor& y);
+                            const WeightList& weights, Tensor& y);
 
 /// Gradient with respect to x of grouped_linear_forward. @param dx [R, K].
 void grouped_linear_dgrad(ExecContext& ctx, const Tensor& dy, const GroupOffsets& offsets,
-                          std::span<const PackedWeight* const> weights, Tensor& dx,
-                          Write write = Write::kOverwrite);
+                          const WeightList& weights, Tensor& dx, Write write = Write::kOverwrite);
 
 /// Gradient with respect to the weights: dweights[g] [N, K] fp32 += dy_g^T x_g.
 void grouped_linear_wgrad(ExecContext& ctx, const Tensor& dy, const Tensor& x,

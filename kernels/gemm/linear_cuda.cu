@@ -10,12 +10,20 @@ struct RowTile {
   int64_t group, begin, end;
 };
 
-/// The tile-th tile when every group is cut by itself. The sizes of the groups are known to the
-/// device only, so a grid has a tile more for each group than rows need, and some have no rows.
+/// The tile-th tile of [begin, end).
+__device__ RowTile row_tile(int64_t group, int64_t begin, int64_t end, int64_t tile, int size) {
+  begin += tile * size;
+  return {begin < end ? group : -1, begin, begin + size < end ? begin + size : end};
+}
+
+/// The tile-th tile when every group is cut by itself. The sizes of uneven groups are known to the
+/// device only, so a grid has a tile more for each of them than rows need, and some have no rows.
 __device__ RowTile find_row_tile(const LinearGroups& groups, int64_t rows, int64_t tile, int size) {
+  if (groups.count == 0) return row_tile(0, 0, rows, tile, size);
   if (groups.offsets == nullptr) {
-    const int64_t begin = tile * size;
-    return {begin < rows ? 0 : -1, begin, begin + size < rows ? begin + size : rows};
+    const int64_t tiles = (groups.rows_each + size - 1) / size, group = tile / tiles;
+    const int64_t begin = group * groups.rows_each;
+    return row_tile(group, begin, begin + groups.rows_each, tile % tiles, size);
   }
   for (int64_t g = 0; g < groups.count; ++g) {
     const int64_t begin = groups.offsets[g] + tile * size, end = groups.offsets[g + 1];
@@ -71,9 +79,11 @@ __global__ void __launch_bounds__(kFmaThreads) fma_product_kernel(LinearCudaProd
 template <typename T, typename Tile>
 __device__ void run_wgrad(const LinearCudaWgrad& args, unsigned char* shared) {
   const int64_t row = int64_t{blockIdx.y} * 64, column = int64_t{blockIdx.x} * 64;
-  const bool grouped = args.groups.offsets != nullptr;
-  const int64_t begin = grouped ? args.groups.offsets[blockIdx.z] : 0;
-  const int64_t end = grouped ? args.groups.offsets[blockIdx.z + 1] : args.tokens;
+  const bool grouped = args.groups.count > 0;
+  const int64_t rows_each = grouped ? args.groups.rows_each : args.tokens;
+  const int64_t* offsets = args.groups.offsets;
+  const int64_t begin = offsets ? offsets[blockIdx.z] : blockIdx.z * rows_each;
+  const int64_t end = offsets ? offsets[blockIdx.z + 1] : begin + rows_each;
   if (begin == end) return;
   float* dweight = grouped ? args.dweights[blockIdx.z] : args.dweight;
   Tile::run({.a = {advance<T>(args.dy, begin * args.rows + row), args.rows},
@@ -109,10 +119,12 @@ void launch_mma(const char* op, const LinearCudaProduct& args, dim3 grid) {
 template <bool kTransposed>
 void launch_product(const char* op, const LinearCudaProduct& args) {
   if (args.rows == 0) return;
-  const int64_t groups = args.groups.offsets == nullptr ? 0 : args.groups.count;
+  const int64_t groups = args.groups.count;
+  const bool even = groups > 0 && args.groups.offsets == nullptr;
   auto grid = [&](int rows) {
-    return dim3(blocks_for(args.columns, 64),
-                static_cast<unsigned>(blocks_for(args.rows, rows) + groups));
+    const int64_t tiles = even ? groups * blocks_for(args.groups.rows_each, rows)
+                               : blocks_for(args.rows, rows) + groups;
+    return dim3(blocks_for(args.columns, 64), static_cast<unsigned>(tiles));
   };
   if (args.dtype == DType::kF32) {
     launch(op, fma_product_kernel<kTransposed>,
@@ -129,7 +141,7 @@ void dgrad(const LinearCudaProduct& args) { launch_product<true>("linear_dgrad",
 
 void wgrad(const LinearCudaWgrad& args) {
   const dim3 grid(blocks_for(args.columns, 64), blocks_for(args.rows, 64),
-                  args.groups.offsets == nullptr ? 1u : static_cast<unsigned>(args.groups.count));
+                  args.groups.count == 0 ? 1u : static_cast<unsigned>(args.groups.count));
   if (args.dtype == DType::kF32)
     launch("linear_wgrad", fma_wgrad_kernel, {grid, kFmaThreads, FmaWgrad::kSharedBytes}, args);
   else

@@ -86,8 +86,9 @@ struct LinearAmx {
 
 /// Row groups on the device: group g owns rows [offsets[g], offsets[g + 1]).
 struct LinearGroups {
-  int64_t count = 0;
-  const int64_t* offsets = nullptr;      ///< [count + 1]; null: all rows are one group
+  int64_t count = 0;                 ///< 0: all rows are one group
+  const int64_t* offsets = nullptr;  ///< [count + 1]; null: of `rows_each` rows each
+  int64_t rows_each = 0;
   const void* const* weights = nullptr;  ///< [count] matrices [N, K]; not used by wgrad
 };
 

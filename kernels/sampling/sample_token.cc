@@ -29,7 +29,8 @@ void check_params(size_t t, const SampleParams& p) {
   require(p.top_k >= 0, "top_k", p.top_k, ">= 0");
   require(p.top_p > 0 && p.top_p <= 1, "top_p", p.top_p, "(0, 1]");
   require(p.min_p >= 0 && p.min_p < 1, "min_p", p.min_p, "[0, 1)");
-  require(p.uniform >= 0 && p.uniform < 1, "uniform", p.uniform, "[0, 1)");
+  const float uniform = p.uniform.value();
+  require(uniform >= 0 && uniform < 1, "uniform", uniform, "[0, 1)");
 }
 
 /// Orders tokens by likelihood, the likeliest largest: by logit, on ties by descending id.
@@ -122,14 +123,15 @@ Drawn draw(const float* logits, int64_t vocab_size, const SampleParams& params, 
     token = SampleTokenCpu<isa>::find(logits, vocab_size, row.max);
   } else if (!narrowed) {
     token = SampleTokenCpu<isa>::pick(logits, vocab_size, inverse_temperature, row.max,
-                                      scratch.prefix.data(), params.uniform * row.sum);
+                                      scratch.prefix.data(), params.uniform.value() * row.sum);
   } else {
     scratch.e.resize(static_cast<size_t>(vocab_size));
     SampleTokenCpu<isa>::exp_row(logits, vocab_size, inverse_temperature, row.max,
                                  scratch.e.data());
     narrow(logits, params, scratch);
     const float sum = SampleTokenCpu<isa>::sum(scratch.e.data(), vocab_size);
-    token = SampleTokenCpu<isa>::pick_stored(scratch.e.data(), vocab_size, params.uniform * sum);
+    token = SampleTokenCpu<isa>::pick_stored(scratch.e.data(), vocab_size,
+                                             params.uniform.value() * sum);
   }
   check_internal(token < vocab_size, "sample_token: no token drawn from ", vocab_size);
   return {token, logits[token] * inverse_temperature - row.lse, true};
@@ -165,27 +167,49 @@ void sample_cpu(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
 void sample_cuda(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
                  std::span<const SampleParams> params, std::span<int32_t> tokens,
                  std::span<float> log_probs) {
-  const List<SampleParams> params_list(params);
-  Results<int32_t> drawn(ctx, tokens);
-  Results<float> log_prob(ctx, log_probs);
-  cuda_ops<SampleTokenCuda>().run({logits.dim(0), logits.dim(1), vocab_size,
-                                   logits.data<float>(Device::kCuda), params_list.data(ctx),
-                                   drawn.data(), log_prob.data()});
-  drawn.fetch(), log_prob.fetch();
-  for (size_t t = 0; t < tokens.size(); ++t)
-    if (tokens[t] < 0) throw_no_distribution(t, tokens.size(), log_probs[t]);
+  Tensor on_device = ctx.empty({logits.dim(0), kTokenDrawWords}, DType::kI32);
+  sample_token(ctx, logits, vocab_size, List<SampleParams>(params), on_device);
+  std::vector<TokenDraw> draws(params.size());
+  on_device.copy_to_host(draws.data());
+  take_draws(draws, tokens, log_probs);
 }
 
-}  // namespace
-
-void sample_token(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
-                  std::span<const SampleParams> params, std::span<int32_t> tokens,
-                  std::span<float> log_probs) {
+void check_logits(const Tensor& logits, int64_t vocab_size) {
   const char* op = "sample_token";
   check_rank(op, "logits", logits, 2);
   check_dtype(op, "logits", logits, DType::kF32);
   check(vocab_size >= 1 && vocab_size <= logits.dim(1), op, ": vocab_size is ", vocab_size,
         ", expected [1, ", logits.dim(1), "]");
+}
+
+}  // namespace
+
+void sample_token(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
+                  const List<SampleParams>& params, Tensor& draws) {
+  const char* op = "sample_token";
+  check_logits(logits, vocab_size);
+  check_size(op, "params", params.size(), logits.dim(0));
+  check_shape(op, "draws", draws, {logits.dim(0), kTokenDrawWords});
+  check_dtype(op, "draws", draws, DType::kI32);
+  cuda_ops<SampleTokenCuda>().run({logits.dim(0), logits.dim(1), vocab_size,
+                                   logits.data<float>(Device::kCuda), params.data(ctx),
+                                   static_cast<TokenDraw*>(draws.raw(Device::kCuda))});
+}
+
+void take_draws(std::span<const TokenDraw> draws, std::span<int32_t> tokens,
+                std::span<float> log_probs) {
+  for (size_t t = 0; t < draws.size(); ++t) {
+    if (draws[t].token < 0) throw_no_distribution(t, draws.size(), draws[t].log_prob);
+    tokens[t] = draws[t].token;
+    log_probs[t] = draws[t].log_prob;
+  }
+}
+
+void sample_token(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
+                  std::span<const SampleParams> params, std::span<int32_t> tokens,
+                  std::span<float> log_probs) {
+  const char* op = "sample_token";
+  check_logits(logits, vocab_size);
   check_size(op, "params", params.size(), logits.dim(0));
   check_size(op, "tokens", tokens.size(), logits.dim(0));
   check_size(op, "log_probs", log_probs.size(), logits.dim(0));

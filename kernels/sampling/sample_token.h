@@ -2,9 +2,32 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/exec_context.h"
+#include "common/rng.h"
+#include "kernels/list.h"
 
 namespace moerl::kernels {
+
+/// The number of [0, 1) that draws a row's token: a given one, or sampling_uniform() of its
+/// arguments, computed where the row is drawn.
+class Uniform {
+ public:
+  constexpr Uniform(float value = 0) : given_(value) {}  // NOLINT: as a number
+  constexpr Uniform(uint64_t seed, uint64_t prompt_id, uint32_t sample_index, uint32_t position)
+      : seed_(seed),
+        prompt_id_(prompt_id),
+        sample_index_(sample_index),
+        position_(position),
+        is_given_(0) {}
+  constexpr float value() const {
+    return is_given_ ? given_ : sampling_uniform(seed_, prompt_id_, sample_index_, position_);
+  }
+
+ private:
+  uint64_t seed_ = 0, prompt_id_ = 0;
+  uint32_t sample_index_ = 0, position_ = 0;
+  float given_ = 0;
+  uint32_t is_given_ = 1;
+};
 
 /// How one row draws its token. Field meanings: SamplingParams of rollout.proto.
 struct SampleParams {
@@ -12,7 +35,7 @@ struct SampleParams {
   int32_t top_k = 0;      ///< >= 0; 0: all
   float top_p = 1;        ///< in (0, 1]
   float min_p = 0;        ///< in [0, 1)
-  float uniform = 0;      ///< in [0, 1); see sampling_uniform() in common/rng.h
+  Uniform uniform;        ///< in [0, 1)
 };
 
 /// Draws a token for each row by inverse CDF, token ids ascending. With z and m as in
@@ -38,5 +61,22 @@ struct SampleParams {
 void sample_token(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
                   std::span<const SampleParams> params, std::span<int32_t> tokens,
                   std::span<float> log_probs);
+
+/// What was drawn for a row.
+struct TokenDraw {
+  int32_t token;   ///< -1: the row has no distribution
+  float log_prob;  ///< of such a row its log-sum-exp
+};
+inline constexpr int64_t kTokenDrawWords = sizeof(TokenDraw) / sizeof(int32_t);
+
+/// sample_token on kCuda without the host: what it reads and writes lies there.
+/// @param params  [T]; what lies on kCuda alone is not checked.
+/// @param draws out [T, kTokenDrawWords] i32: a TokenDraw for each row.
+void sample_token(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
+                  const List<SampleParams>& params, Tensor& draws);
+/// Draws that have come to the host, as sample_token gives them.
+/// @throws NumericalError naming the lowest row without a distribution.
+void take_draws(std::span<const TokenDraw> draws, std::span<int32_t> tokens,
+                std::span<float> log_probs);
 
 }  // namespace moerl::kernels

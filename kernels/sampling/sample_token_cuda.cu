@@ -192,6 +192,7 @@ __global__ void __launch_bounds__(kVocabularyThreads) sample_kernel(SampleTokenA
   auto term = [&](int64_t v) { return shifted_exp(row.logits[v], scale, row.shift); };
   float sum = sum_of_row<false>(row.vocab_size, memory.vocabulary, term).sum;
   const float lse = row.shift + log_or_nan(sum);
+  const float uniform = params.uniform.value();
   int64_t token = -1;
   if (is_finite(lse)) {  // the same for all threads
     if (greedy) {
@@ -205,16 +206,15 @@ __global__ void __launch_bounds__(kVocabularyThreads) sample_kernel(SampleTokenA
       sum = sum_of_row<false>(row.vocab_size, memory.vocabulary, [&](int64_t v) {
               return Shifted{0.0f, kept(v)};
             }).sum;
-      token = pick(row.vocab_size, kept, params.uniform * sum, memory);
+      token = pick(row.vocab_size, kept, uniform * sum, memory);
     } else {
       token = pick(
-          row.vocab_size, [&](int64_t v) { return row.e(v); }, params.uniform * sum, memory);
+          row.vocab_size, [&](int64_t v) { return row.e(v); }, uniform * sum, memory);
     }
     if (token >= row.vocab_size) token = -1;
   }
   if (threadIdx.x != 0) return;
-  args.tokens[t] = static_cast<int32_t>(token);
-  args.log_probs[t] = token < 0 ? lse : row.logits[token] * scale - lse;
+  args.draws[t] = {static_cast<int32_t>(token), token < 0 ? lse : row.logits[token] * scale - lse};
 }
 
 void run(const SampleTokenArgs& args) {

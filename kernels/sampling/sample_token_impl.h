@@ -23,13 +23,12 @@ struct SampleTokenCpu {
   static int64_t find(const float* logits, int64_t vocab_size, float value);
 };
 
-/// All rows on the device; params, tokens and log_probs lie there too.
+/// All rows on the device; params and draws lie there too.
 struct SampleTokenArgs {
   int64_t rows, width, vocab_size;
   const float* logits;
   const SampleParams* params;
-  int32_t* tokens;  ///< -1 for a row that has no distribution; log_probs then is its log-sum-exp
-  float* log_probs;
+  TokenDraw* draws;
 };
 
 struct SampleTokenCuda {

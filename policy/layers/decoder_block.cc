@@ -71,8 +71,7 @@ void DecoderBlock::forward(ExecContext& ctx, Residual& stream, const RowPlaces& 
   h = post_attention_norm_.forward(ctx, stream, saved ? &saved->middle_rstd : nullptr);
   if (saved) saved->middle = stream.x;
   if (const auto* moe = std::get_if<Moe>(&ffn_)) {
-    stream.delta =
-        moe->forward(ctx, h, places.segments.host(), saved ? &saved->experts : nullptr, stats);
+    stream.delta = moe->forward(ctx, h, places.segments, saved ? &saved->experts : nullptr, stats);
   } else {
     stream.delta = std::get<SwiGluMlp>(ffn_).forward(ctx, h, saved ? &saved->dense : nullptr);
   }
@@ -82,7 +81,7 @@ void DecoderBlock::backward(ExecContext& ctx, Tensor& dx, const RowPlaces& place
                             double balance_alpha, const Saved& saved) {
   Tensor dh;
   if (auto* moe = std::get_if<Moe>(&ffn_)) {
-    dh = moe->backward(ctx, dx, places.segments.host(), balance_alpha, saved.experts);
+    dh = moe->backward(ctx, dx, places.segments, balance_alpha, saved.experts);
   } else {
     dh = std::get<SwiGluMlp>(ffn_).backward(ctx, dx, saved.dense);
   }

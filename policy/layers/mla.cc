@@ -9,6 +9,13 @@ namespace {
 /// eps of the two latent norms: that of the published models' code, whatever their rms_norm_eps.
 constexpr double kLatentNormEps = 1e-6;
 
+std::vector<const kernels::PackedWeight*> pointers_to(
+    const std::vector<kernels::PackedWeight>& images) {
+  std::vector<const kernels::PackedWeight*> pointers;
+  for (const kernels::PackedWeight& image : images) pointers.push_back(&image);
+  return pointers;
+}
+
 }  // namespace
 
 Mla::Mla(const std::string& prefix, const ModelConfig& config, Device device)
@@ -25,7 +32,11 @@ Mla::Mla(const std::string& prefix, const ModelConfig& config, Device device)
       kv_a_proj_(prefix + "kv_a_proj_with_mqa", dc_ + dr_, config.hidden_size, device),
       kv_a_norm_(prefix + "kv_a_layernorm.weight", dc_, kLatentNormEps, device),
       kv_b_proj_(prefix + "kv_b_proj", heads_ * (dn_ + dv_), dc_, device),
-      o_proj_(prefix + "o_proj", config.hidden_size, heads_ * dv_, device) {
+      o_proj_(prefix + "o_proj", config.hidden_size, heads_ * dv_, device),
+      up_k_(static_cast<size_t>(absorbed_ ? heads_ : 0)),
+      up_v_(up_k_.size()),
+      up_k_images_(pointers_to(up_k_)),
+      up_v_images_(pointers_to(up_v_)) {
   if (config.q_lora_rank) {
     q_a_proj_.emplace(prefix + "q_a_proj", *config.q_lora_rank, config.hidden_size, device);
     q_a_norm_.emplace(prefix + "q_a_layernorm.weight", *config.q_lora_rank, kLatentNormEps, device);
@@ -72,9 +83,6 @@ void Mla::pack(ExecContext& ctx, const PackOptions& options) {
   o_proj_.pack(ctx, options);
   if (!absorbed_) return kv_b_proj_.pack(ctx, options);
 
-  up_k_.resize(static_cast<size_t>(heads_));
-  up_v_.resize(static_cast<size_t>(heads_));
-  up_k_images_.clear(), up_v_images_.clear();
   for (int64_t h = 0; h < heads_; ++h) {
     const int64_t row = h * (dn_ + dv_);
     kernels::PackedWeight& up_k = up_k_[static_cast<size_t>(h)];
@@ -82,9 +90,8 @@ void Mla::pack(ExecContext& ctx, const PackOptions& options) {
     // W_UK is used transposed: its dgrad image is what forward reads.
     kv_b_proj_.pack_rows(ctx, options, row, row + dn_, true, up_k);
     kv_b_proj_.pack_rows(ctx, options, row + dn_, row + dn_ + dv_, options.with_dgrad, up_v);
-    up_k_images_.push_back(&up_k);
-    up_v_images_.push_back(&up_v);
   }
+  up_k_images_.upload(ctx), up_v_images_.upload(ctx);
   kv_b_proj_.finish(options);
 }
 

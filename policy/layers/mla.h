@@ -71,8 +71,6 @@ class Mla {
   Tensor value_up(ExecContext& ctx, const Tensor& o, Saved* saved) const;
   Tensor value_up_backward(ExecContext& ctx, const Tensor& dconcat, const Saved& saved);
 
-  std::vector<int64_t> head_offsets(int64_t num_tokens) const;
-
   const int64_t heads_, dn_, dr_, dv_, dc_;
   const bool absorbed_;
   const float scale_;
@@ -86,7 +84,7 @@ class Mla {
   Linear o_proj_;
   // Absorbed: images and gradients of kv_b_proj's row ranges, W_UK [dn, dc] and W_UV [dv, dc].
   std::vector<kernels::PackedWeight> up_k_, up_v_;
-  std::vector<const kernels::PackedWeight*> up_k_images_, up_v_images_;
+  kernels::WeightList up_k_images_, up_v_images_;
   std::vector<Tensor> up_k_grads_, up_v_grads_;
   std::vector<Tensor*> up_k_grad_pointers_, up_v_grad_pointers_;
 };

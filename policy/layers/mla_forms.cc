@@ -37,7 +37,8 @@ Mla::Heads Mla::absorb(ExecContext& ctx, const Tensor& q, const Latent& latent,
   Tensor q_nope = ctx.empty({heads_ * t, dn_}, q.dtype());  // heads first: one GEMM group each
   kernels::copy_runs(ctx, {t, heads_, dn_}, q, {0, heads_ * dq, dq}, q_nope, {0, dn_, t * dn_});
   Tensor q_latent = ctx.empty({heads_ * t, dc_}, q.dtype());
-  kernels::grouped_linear_dgrad(ctx, q_nope, head_offsets(t), up_k_images_, q_latent);
+  kernels::grouped_linear_dgrad(ctx, q_nope, kernels::GroupOffsets::even(up_k_.size(), t),
+                                up_k_images_, q_latent);
   Tensor q_out = ctx.empty({t, heads_, dk}, q.dtype());
   kernels::copy_runs(ctx, {t, heads_, dc_}, q_latent, {0, dc_, t * dc_}, q_out,
                      {0, heads_ * dk, dk});
@@ -69,7 +70,7 @@ Mla::Latent Mla::absorb_backward(ExecContext& ctx, const Heads& gradient, const 
   kernels::copy_runs(ctx, {t, heads_, dc_}, gradient.q, {0, heads_ * dk, dk}, dq_latent,
                      {0, dc_, t * dc_});
   // q_latent = q_nope W_UK: its gradient runs through the same image the other way.
-  const std::vector<int64_t> offsets = head_offsets(t);
+  const auto offsets = kernels::GroupOffsets::even(up_k_.size(), t);
   kernels::grouped_linear_wgrad(ctx, saved.q_nope, dq_latent, offsets, up_k_grad_pointers_);
   Tensor dq_nope = ctx.empty({heads_ * t, dn_}, dtype);
   kernels::grouped_linear_forward(ctx, dq_latent, offsets, up_k_images_, dq_nope);
@@ -83,7 +84,8 @@ Tensor Mla::value_up(ExecContext& ctx, const Tensor& o, Saved* saved) const {
   Tensor o_heads = ctx.empty({heads_ * t, dc_}, o.dtype());
   kernels::copy_runs(ctx, {t, heads_, dc_}, o, {0, heads_ * dc_, dc_}, o_heads, {0, dc_, t * dc_});
   Tensor values = ctx.empty({heads_ * t, dv_}, o.dtype());
-  kernels::grouped_linear_forward(ctx, o_heads, head_offsets(t), up_v_images_, values);
+  kernels::grouped_linear_forward(ctx, o_heads, kernels::GroupOffsets::even(up_v_.size(), t),
+                                  up_v_images_, values);
   Tensor concat = ctx.empty({t, heads_ * dv_}, o.dtype());
   kernels::copy_runs(ctx, {t, heads_, dv_}, values, {0, dv_, t * dv_}, concat,
                      {0, heads_ * dv_, dv_});
@@ -94,7 +96,7 @@ Tensor Mla::value_up(ExecContext& ctx, const Tensor& o, Saved* saved) const {
 Tensor Mla::value_up_backward(ExecContext& ctx, const Tensor& dconcat, const Saved& saved) {
   const int64_t t = dconcat.dim(0);
   const DType dtype = dconcat.dtype();
-  const std::vector<int64_t> offsets = head_offsets(t);
+  const auto offsets = kernels::GroupOffsets::even(up_v_.size(), t);
   Tensor dvalues = ctx.empty({heads_ * t, dv_}, dtype);
   kernels::copy_runs(ctx, {t, heads_, dv_}, dconcat, {0, heads_ * dv_, dv_}, dvalues,
                      {0, dv_, t * dv_});
@@ -105,12 +107,6 @@ Tensor Mla::value_up_backward(ExecContext& ctx, const Tensor& dconcat, const Sav
   kernels::copy_runs(ctx, {t, heads_, dc_}, do_heads, {0, dc_, t * dc_}, dout,
                      {0, heads_ * dc_, dc_});
   return dout;
-}
-
-std::vector<int64_t> Mla::head_offsets(int64_t num_tokens) const {
-  std::vector<int64_t> offsets;
-  for (int64_t h = 0; h <= heads_; ++h) offsets.push_back(h * num_tokens);
-  return offsets;
 }
 
 }  // namespace moerl

@@ -37,11 +37,14 @@ Moe::Moe(const std::string& prefix, const ModelConfig& config, Device device,
   const int64_t num_own = parallel.num_own(config.n_routed_experts);
   own_ = std::span(experts_).subspan(static_cast<size_t>(parallel.group().rank() * num_own),
                                      static_cast<size_t>(num_own));
+  std::vector<const kernels::PackedWeight*> gate_up, down;
   for (int64_t source = 0; source < parallel.size(); ++source)
     for (SwiGluMlp& expert : own_) {
-      gate_up_images_.push_back(&expert.gate_up().image());
-      down_images_.push_back(&expert.down().image());
+      gate_up.push_back(&expert.gate_up().image());
+      down.push_back(&expert.down().image());
     }
+  gate_up_images_ = std::move(gate_up);
+  down_images_ = std::move(down);
 }
 
 void Moe::collect(std::vector<Parameter*>& parameters) {
@@ -75,6 +78,7 @@ void Moe::pack(ExecContext& ctx, const PackOptions& options) {
   of_gate.dtype = DType::kF32;
   gate_.pack(ctx, of_gate);
   for (SwiGluMlp& expert : own_) expert.pack(ctx, options);
+  gate_up_images_.upload(ctx), down_images_.upload(ctx);
   if (shared_) shared_->pack(ctx, options);
 }
 
@@ -92,8 +96,8 @@ Moe::Routing Moe::route(ExecContext& ctx, const Tensor& x) const {
   return r;
 }
 
-void Moe::record(ExecContext& ctx, const Routing& routing,
-                 std::span<const kernels::AttentionSegment> sequences, RoutingStats& stats) const {
+void Moe::record(ExecContext& ctx, const Routing& routing, const kernels::SegmentList& sequences,
+                 RoutingStats& stats) const {
   std::vector<int64_t> counts(experts_.size());
   const Tensor on_host = routing.rows.offsets.to(Device::kCpu);
   const int64_t* offsets = on_host.data<int64_t>();
@@ -101,7 +105,7 @@ void Moe::record(ExecContext& ctx, const Routing& routing,
   stats.counts.push_back(std::move(counts));
   if (stats.chosen_experts) stats.chosen_experts->push_back(routing.topk_idx);
   if (stats.balance_alpha == 0) return;
-  for (const kernels::AttentionSegment& s : sequences)
+  for (const kernels::AttentionSegment& s : sequences.host())
     stats.balance_loss +=
         kernels::sequence_balance_loss(ctx, routing.scores, routing.topk_idx, s.first_row,
                                        s.first_row + s.num_rows, stats.balance_alpha, nullptr);
@@ -114,9 +118,8 @@ Tensor Moe::expand(ExecContext& ctx, const Tensor& x, const kernels::ExpertRows&
   return expanded;
 }
 
-Tensor Moe::forward(ExecContext& ctx, const Tensor& x,
-                    std::span<const kernels::AttentionSegment> sequences, Saved* saved,
-                    RoutingStats* stats) const {
+Tensor Moe::forward(ExecContext& ctx, const Tensor& x, const kernels::SegmentList& sequences,
+                    Saved* saved, RoutingStats* stats) const {
   Routing r = route(ctx, x);
   if (stats) record(ctx, r, sequences, *stats);
 
@@ -149,9 +152,8 @@ Tensor Moe::forward(ExecContext& ctx, const Tensor& x,
   return y;
 }
 
-Tensor Moe::backward(ExecContext& ctx, const Tensor& dy,
-                     std::span<const kernels::AttentionSegment> sequences, double balance_alpha,
-                     const Saved& saved) {
+Tensor Moe::backward(ExecContext& ctx, const Tensor& dy, const kernels::SegmentList& sequences,
+                     double balance_alpha, const Saved& saved) {
   const DType dtype = dy.dtype();
   Tensor dexpert_out = ctx.empty(saved.expert_out.shape(), dtype);
   Tensor dtopk_weights = ctx.empty(saved.topk_weights.shape(), DType::kF32);
@@ -182,12 +184,12 @@ Tensor Moe::backward(ExecContext& ctx, const Tensor& dy,
 }
 
 void Moe::route_backward(ExecContext& ctx, const Tensor& dtopk_weights,
-                         std::span<const kernels::AttentionSegment> sequences, double balance_alpha,
+                         const kernels::SegmentList& sequences, double balance_alpha,
                          const Saved& saved, Tensor& dx) {
   Tensor dscores;  // of the balance loss
   if (balance_alpha != 0) {
     dscores = ctx.zeros(saved.scores.shape(), DType::kF32);
-    for (const kernels::AttentionSegment& s : sequences)
+    for (const kernels::AttentionSegment& s : sequences.host())
       kernels::sequence_balance_loss(ctx, saved.scores, saved.topk_idx, s.first_row,
                                      s.first_row + s.num_rows, balance_alpha, &dscores);
   }

@@ -48,17 +48,15 @@ class Moe {
   void pack(ExecContext& ctx, const PackOptions& options);
 
   /// @param x [T, D].
-  /// @param sequences  the rows of each sequence; read for the balance loss alone.
+  /// @param sequences  the rows of each sequence; read for the balance loss alone, on the host.
   /// @param saved  null in inference.
   /// @param stats  null in inference, and when a forward is run again for its backward.
-  Tensor forward(ExecContext& ctx, const Tensor& x,
-                 std::span<const kernels::AttentionSegment> sequences, Saved* saved,
-                 RoutingStats* stats) const;
+  Tensor forward(ExecContext& ctx, const Tensor& x, const kernels::SegmentList& sequences,
+                 Saved* saved, RoutingStats* stats) const;
   /// Returns dx [T, D]; adds to the parameters' gradients. The chosen experts are constants.
   /// @param balance_alpha  that of forward's stats.
-  Tensor backward(ExecContext& ctx, const Tensor& dy,
-                  std::span<const kernels::AttentionSegment> sequences, double balance_alpha,
-                  const Saved& saved);
+  Tensor backward(ExecContext& ctx, const Tensor& dy, const kernels::SegmentList& sequences,
+                  double balance_alpha, const Saved& saved);
 
   /// bias_e += rate * sign(mean(counts) - counts_e); nothing in a layer without router bias.
   void update_bias(std::span<const int64_t> counts, double rate);
@@ -71,10 +69,10 @@ class Moe {
   Routing route(ExecContext& ctx, const Tensor& x) const;
   /// Each token's row for each of its experts, [T K, D], sorted by expert.
   Tensor expand(ExecContext& ctx, const Tensor& x, const kernels::ExpertRows& rows) const;
-  void record(ExecContext& ctx, const Routing& routing,
-              std::span<const kernels::AttentionSegment> sequences, RoutingStats& stats) const;
+  void record(ExecContext& ctx, const Routing& routing, const kernels::SegmentList& sequences,
+              RoutingStats& stats) const;
   void route_backward(ExecContext& ctx, const Tensor& dtopk_weights,
-                      std::span<const kernels::AttentionSegment> sequences, double balance_alpha,
+                      const kernels::SegmentList& sequences, double balance_alpha,
                       const Saved& saved, Tensor& dx);
 
   kernels::GateConfig gate_config_;
@@ -85,7 +83,7 @@ class Moe {
   std::span<SwiGluMlp> own_;        // of experts_
   std::optional<SwiGluMlp> shared_;
   // By row group: the own experts for each rank of the group.
-  std::vector<const kernels::PackedWeight*> gate_up_images_, down_images_;
+  kernels::WeightList gate_up_images_, down_images_;
   std::vector<Tensor*> gate_up_grads_, down_grads_;
 };
 

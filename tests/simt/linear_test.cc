@@ -184,9 +184,8 @@ TEST(LinearCudaTest, WgradOfTwoCallsEqualsOneCall) {
   }
 }
 
-// Groups of no row, of one, of more than one tile.
-TEST(LinearCudaTest, GroupsEqualProductsOfTheirOwn) {
-  const std::vector<int64_t> offsets = {0, 0, 1, 71, 90, 90};
+/// @param even  the device is told the size of a group in place of the offsets.
+void expect_products_of_their_own(const std::vector<int64_t>& offsets, bool even) {
   const size_t count = offsets.size() - 1;
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     const Problem p(dtype, 90, 40, 72);
@@ -202,7 +201,10 @@ TEST(LinearCudaTest, GroupsEqualProductsOfTheirOwn) {
     }
     const ArrayOnDevice<int64_t> offsets_(offsets);
     const ArrayOnDevice<const void*> pointers_(weight_pointers);
-    const LinearGroups groups{static_cast<int64_t>(count), offsets_.data(), pointers_.data()};
+    const LinearGroups groups{.count = static_cast<int64_t>(count),
+                              .offsets = even ? nullptr : offsets_.data(),
+                              .rows_each = offsets[1],
+                              .weights = pointers_.data()};
     const OnDevice x_(p.x), dy_(p.dy), nothing(Tensor::zeros({1}, DType::kF32));
     for_each_order([&] {
       const OnDevice y_(p.dy.shape(), dtype), dx_(p.x.shape(), dtype);
@@ -232,6 +234,15 @@ TEST(LinearCudaTest, GroupsEqualProductsOfTheirOwn) {
       }
     });
   }
+}
+
+// Groups of no row, of one, of more than one tile.
+TEST(LinearCudaTest, GroupsEqualProductsOfTheirOwn) {
+  expect_products_of_their_own({0, 0, 1, 71, 90, 90}, false);
+}
+TEST(LinearCudaTest, EvenGroupsEqualProductsOfTheirOwn) {
+  expect_products_of_their_own({0, 18, 36, 54, 72, 90}, true);
+  expect_products_of_their_own({0, 90}, true);
 }
 
 }  // namespace

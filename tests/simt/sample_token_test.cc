@@ -31,11 +31,15 @@ struct Draws {
 Draws draw(const Tensor& logits, int64_t vocab_size, const std::vector<SampleParams>& params) {
   const OnDevice logits_(logits);
   const ArrayOnDevice<SampleParams> params_(params);
-  const ArrayOnDevice<int32_t> tokens_(std::vector<int32_t>(params.size(), -7));
-  const ArrayOnDevice<float> log_probs_(std::vector<float>(params.size(), -7));
-  cuda_ops<SampleTokenCuda>().run({logits.dim(0), logits.dim(1), vocab_size, logits_.data(),
-                                   params_.data(), tokens_.data(), log_probs_.data()});
-  return {tokens_.to_host(), log_probs_.to_host()};
+  const ArrayOnDevice<TokenDraw> draws_(std::vector<TokenDraw>(params.size(), {-7, -7}));
+  cuda_ops<SampleTokenCuda>().run(
+      {logits.dim(0), logits.dim(1), vocab_size, logits_.data(), params_.data(), draws_.data()});
+  Draws draws;
+  for (const TokenDraw& draw : draws_.to_host()) {
+    draws.tokens.push_back(draw.token);
+    draws.log_probs.push_back(draw.log_prob);
+  }
+  return draws;
 }
 
 class SampleTokenCudaTest : public ::testing::TestWithParam<int64_t> {};
@@ -69,6 +73,26 @@ TEST_P(SampleTokenCudaTest, DrawsTheTokensOfTheCpu) {
 // One group of lanes, a partial one, whole tiles, a partial tile.
 INSTANTIATE_TEST_SUITE_P(Vocabularies, SampleTokenCudaTest,
                          ::testing::Values(1, 16, 61, 2048, 2100));
+
+// Among 2^12 tokens alike the one that is drawn is the upper twelve bits of the uniform number.
+// Seeds, prompts and samples that use both halves of their words.
+TEST(SampleTokenCudaTest, DrawsByThePhiloxNumberOfTheHost) {
+  constexpr int64_t kVocab = 4096;
+  std::vector<SampleParams> params;
+  std::vector<int32_t> expected;
+  for (uint64_t seed : {uint64_t{0}, uint64_t{42}, uint64_t{1} << 32, ~uint64_t{0}})
+    for (uint64_t prompt : {uint64_t{0}, uint64_t{7}, uint64_t{7} << 32, ~uint64_t{0}})
+      for (uint32_t sample : {0u, 3u, ~0u})
+        for (uint32_t position : {0u, 1u, 4095u}) {
+          params.push_back({.uniform = {seed, prompt, sample, position}});
+          const float uniform = sampling_uniform(seed, prompt, sample, position);
+          EXPECT_EQ(params.back().uniform.value(), uniform);
+          expected.push_back(static_cast<int32_t>(uniform * kVocab));
+        }
+  const auto rows = static_cast<int64_t>(params.size());
+  const Draws got = draw(Tensor::zeros({rows, kVocab}, DType::kF32), kVocab, params);
+  EXPECT_EQ(got.tokens, expected);
+}
 
 TEST(SampleTokenCudaTest, ZerosOfBothSignsAreATie) {
   const Tensor logits = Tensor::from<float>({2, 3}, {-1, -0.0f, 0, -1, -0.0f, 0});

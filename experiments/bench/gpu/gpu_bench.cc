@@ -151,6 +151,7 @@ void add_grouped(int64_t experts, int64_t rows, int64_t out, int64_t in) {
         for (int64_t e = 0; e < experts; ++e) weights.push_back(weight_of(out, in));
         std::vector<const PackedWeight*> pointers;
         for (const PackedWeight& weight : weights) pointers.push_back(&weight);
+        const WeightList list(pointers);
         std::vector<int64_t> offsets;
         for (int64_t e = 0; e <= experts; ++e) offsets.push_back(e * rows);
         const GroupOffsets groups(offsets);
@@ -159,7 +160,7 @@ void add_grouped(int64_t experts, int64_t rows, int64_t out, int64_t in) {
         const auto all = static_cast<double>(experts);
         measure(state, 2.0 * all * static_cast<double>(rows) * static_cast<double>(out * in),
                 2.0 * all * static_cast<double>(rows * in + out * in + rows * out),
-                [&] { grouped_linear_forward(device(), x, groups, pointers, y); });
+                [&] { grouped_linear_forward(device(), x, groups, list, y); });
       });
 }
 
