@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "kernels/cuda/backend.h"
+#include "kernels/memory_pool.h"
 
 namespace moerl {
 namespace {
@@ -159,14 +160,20 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
 }
 
 Tensor::Storage::~Storage() {
-  if (block > 0) give_block(base, block, device);
+  if (block == 0 || base == nullptr) return;  // lent, or there was none left
+  if (pool)
+    pool->give(base);
+  else
+    give_block(base, block, device);
 }
 
 Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
   Tensor tensor = without_memory(std::move(shape), dtype, device);
   Storage& storage = *tensor.storage_;
   storage.block = block_size(static_cast<size_t>(storage.bytes), device);
-  storage.base = static_cast<char*>(take_block(storage.block, device));
+  if (device == Device::kCuda) storage.pool = MemoryPool::current();
+  storage.base = static_cast<char*>(storage.pool ? storage.pool->take(storage.block)
+                                                 : take_block(storage.block, device));
   return tensor;
 }
 

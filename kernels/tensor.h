@@ -10,6 +10,8 @@
 
 namespace moerl {
 
+class MemoryPool;
+
 /// Extents of a tensor, outermost first; printed as [2, 3].
 class Shape {
  public:
@@ -38,7 +40,8 @@ constexpr const char* device_name(Device device) { return device == Device::kCpu
 /// A dense row-major array in the memory of one device. Copies and views share the memory; the last
 /// one frees it. A default-made tensor is empty: defined() is false.
 /// Memory is 64-byte aligned (256 on kCuda), in huge pages when large, and recycled between tensors
-/// of like size.
+/// of like size; under a MemoryPool::Scope that of kCuda is the pool's (kernels/memory_pool.h), which
+/// no other tensor gets.
 class Tensor {
  public:
   Tensor() = default;
@@ -131,8 +134,9 @@ class Tensor {
     Storage& operator=(const Storage&) = delete;
     char* base = nullptr;  // null: without memory
     int64_t bytes = 0;
-    size_t block = 0;                 // size of the block at base; 0: base is lent
-    std::shared_ptr<Storage> lender;  // keeps lent memory alive
+    size_t block = 0;                  // size of the block at base; 0: base is lent
+    std::shared_ptr<MemoryPool> pool;  // whose block it is; null: the common cache's
+    std::shared_ptr<Storage> lender;   // keeps lent memory alive
     Device device = Device::kCpu;
   };
   char* address() const {

@@ -25,6 +25,10 @@ inline void check_cuda(const char* op, const char* call, cudaError_t error) {
                              " (" + std::to_string(static_cast<int>(error)) + ")");
 }
 
+/// Where this thread's kernels go: the default stream, or the one of a graph that is being captured
+/// (graph.cu).
+inline thread_local cudaStream_t current_stream = nullptr;
+
 struct LaunchShape {
   dim3 grid, block;
   size_t shared_bytes = 0;
@@ -62,16 +66,19 @@ void launch(const char* op, void (*kernel)(Parameters...), const LaunchShape& sh
   config.gridDim = shape.grid;
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = current_stream;
   check_cuda(op, "cudaLaunchKernelEx",
              cudaLaunchKernelEx(&config, kernel,
                                 static_cast<Parameters>(std::forward<Arguments>(arguments))...));
 #else
   const std::tuple<Parameters...> copies(std::forward<Arguments>(arguments)...);
-  try {
-    simt::run(shape.grid, shape.block, shape.shared_bytes, [&] { std::apply(kernel, copies); });
-  } catch (const std::exception& error) {
-    throw std::runtime_error(std::string(op) + ": " + error.what());
-  }
+  simt::submit(current_stream, [=] {
+    try {
+      simt::run(shape.grid, shape.block, shape.shared_bytes, [&] { std::apply(kernel, copies); });
+    } catch (const std::exception& error) {
+      throw std::runtime_error(std::string(op) + ": " + error.what());
+    }
+  });
 #endif
 }
 

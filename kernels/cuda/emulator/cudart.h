@@ -1,11 +1,41 @@
 #pragma once
 // The few functions of the CUDA runtime that the project calls, for host memory as device memory.
-// Memory starts as NaN, and copies are done when they return.
+// Memory starts as NaN, and work is done when the call returns, but on a stream that captures:
+// there it is done by each launch of the graph.
 
 #include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <utility>
+#include <vector>
+
+namespace moerl::simt {
+
+using Work = std::vector<std::function<void()>>;
+struct Stream {
+  Work captured;
+  bool captures = false;
+};
+/// That captures, of this thread.
+inline thread_local Stream* capturing = nullptr;
+
+/// @param stream  null: the default one.
+inline void submit(Stream* stream, std::function<void()> work) {
+  if (stream != nullptr && stream->captures)
+    stream->captured.push_back(std::move(work));
+  else
+    work();
+}
+
+}  // namespace moerl::simt
+
+using cudaStream_t = moerl::simt::Stream*;
+using cudaGraph_t = moerl::simt::Work*;
+using cudaGraphExec_t = moerl::simt::Work*;
+enum { cudaStreamNonBlocking = 1 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
 enum cudaMemcpyKind {
@@ -24,7 +54,9 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
 inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
   // Not rounded up: the address sanitizer watches the end.
   if (::posix_memalign(memory, 256, bytes) != 0) return cudaErrorMemoryAllocation;
-  std::memset(*memory, 0xFF, bytes);
+  // A graph may not count on what its own memory held before the launch.
+  moerl::simt::submit(moerl::simt::capturing,
+                      [=, begin = *memory] { std::memset(begin, 0xFF, bytes); });
   return cudaSuccess;
 }
 inline cudaError_t cudaFree(void* memory) {
@@ -40,7 +72,48 @@ inline cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   *free = *total = static_cast<size_t>(::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGE_SIZE));
   return cudaSuccess;
 }
-inline cudaError_t cudaMemset(void* memory, int byte, size_t bytes) {
-  std::memset(memory, byte, bytes);
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t stream) {
+  moerl::simt::submit(stream, [=] { std::memcpy(to, from, bytes); });
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream) {
+  moerl::simt::submit(stream, [=] { std::memset(memory, byte, bytes); });
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new moerl::simt::Stream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  stream->captures = true;
+  moerl::simt::capturing = stream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  stream->captures = false;
+  moerl::simt::capturing = nullptr;
+  *graph = new moerl::simt::Work(std::move(stream->captured));
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned) {
+  *executable = new moerl::simt::Work(*graph);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  for (const std::function<void()>& work : *executable) work();
   return cudaSuccess;
 }
