@@ -55,7 +55,10 @@ Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int
   check_agreement(comm_, "recipe", hash64(recipe_.to_yaml()));
   const ModelConfig config = load_model_config(recipe_);
   ExpertParallel::check_experts(config.n_routed_experts, recipe_.parallel.expert_parallel_size);
-  require_memory(recipe_, memory_budget(recipe_, config));
+  const MemoryBudget budget = memory_budget(recipe_, config);
+  require_memory(recipe_, budget);
+  // A GPU's memory has no swap behind it: who watches it wants to know what to expect.
+  if (recipe_.device == "cuda") progress_.note(memory_table(recipe_, budget));
   if (is_main())
     directory_ =
         std::make_unique<RunDirectory>(run_path, recipe_.to_yaml(), recipe_.trainer.resume_mode);

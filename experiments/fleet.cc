@@ -107,6 +107,7 @@ EngineConfig engine_config(const RolloutSettings& settings) {
   config.kv_cache_bytes = static_cast<int64_t>(settings.kv_cache_gb * (1 << 30));
   config.max_num_seqs = settings.max_num_seqs;
   config.max_batched_tokens = std::max(settings.max_batched_tokens, settings.max_num_seqs);
+  config.enforce_eager = settings.enforce_eager;
   return config;
 }
 

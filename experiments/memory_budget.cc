@@ -6,11 +6,13 @@
 #include <cstdio>
 
 #include "common/check.h"
+#include "experiments/fleet.h"
 #include "experiments/model_source.h"
 #include "experiments/reward_settings.h"
 #include "experiments/stages/stage.h"
 #include "kernels/cuda/backend.h"
 #include "policy/kv_cache.h"
+#include "rollout/decode_graphs.h"
 
 namespace moerl {
 namespace {
@@ -65,27 +67,7 @@ std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskD
   for (const StageConfig& stage : recipe.stages)
     text += concat("stage     ", stage.name, ": ", stage.type, ", ", num_stage_steps(stage, task),
                    " steps\n");
-  const int64_t ranks = recipe.parallel.data_parallel_size,
-                sharing = recipe.parallel.expert_parallel_size;
-  text += ranks == 1 ? "memory" : concat("memory of each of ", ranks, " ranks");
-  text += sharing == 1 ? "\n" : concat(", ", sharing, " of which share the experts\n");
-  std::vector<std::pair<const char*, int64_t>> rows = {
-      {"weights (fp32 masters)", budget.masters},
-      {"gradients", budget.gradients},
-      {"optimizer", budget.optimizer},
-      {"working weights", budget.working_weights},
-      {"reference policy", budget.reference},
-      {"kv cache", budget.kv_cache},
-      {"activations (estimate)", budget.activations},
-      {"total", budget.total()}};
-  if (const int64_t memory = memory_of(recipe); memory > 0)
-    rows.emplace_back(memory_name(recipe), memory);
-  for (const auto& [name, bytes] : rows) {
-    char line[80];
-    std::snprintf(line, sizeof line, "  %-24s %s\n", name, gib(bytes).c_str());
-    text += line;
-  }
-  return text;
+  return text + memory_table(recipe, budget);
 }
 
 }  // namespace
@@ -114,9 +96,14 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
   // One image serves both directions on CUDA.
   const int64_t images = recipe.device == "cuda" ? 1 : 2;
   budget.working_weights = held * images * dtype_size(dtype);
-  if (recipe.rollout.addresses.empty())
-    budget.kv_cache =
-        static_cast<int64_t>(recipe.rollout.kv_cache_gb * (1 << 30)) * recipe.rollout.num_workers;
+  if (recipe.rollout.addresses.empty()) {
+    const EngineConfig engine = engine_config(recipe.rollout);
+    budget.kv_cache = engine.kv_cache_bytes * recipe.rollout.num_workers;
+    if (recipe.device == "cuda" && !engine.enforce_eager &&
+        recipe.parallel.expert_parallel_size == 1)
+      budget.decode_graphs = recipe.rollout.num_workers *
+                             DecodeGraphs::memory_estimate(model, dtype, engine.max_num_seqs);
+  }
   for (const StageConfig& stage : recipe.stages) {
     const bool is_sft = stage.type == "sft";
     const int64_t tokens = is_sft ? stage.sft.max_token_len : stage.actor.ppo_max_token_len;
@@ -127,6 +114,32 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
     if (!is_sft && stage.actor.use_kl_loss) budget.reference = held * (4 + dtype_size(dtype));
   }
   return budget;
+}
+
+std::string memory_table(const Recipe& recipe, const MemoryBudget& budget) {
+  const int64_t ranks = recipe.parallel.data_parallel_size,
+                sharing = recipe.parallel.expert_parallel_size;
+  std::string text = ranks == 1 ? "memory" : concat("memory of each of ", ranks, " ranks");
+  text += sharing == 1 ? "\n" : concat(", ", sharing, " of which share the experts\n");
+  std::vector<std::pair<const char*, int64_t>> rows = {
+      {"weights (fp32 masters)", budget.masters},
+      {"gradients", budget.gradients},
+      {"optimizer", budget.optimizer},
+      {"working weights", budget.working_weights},
+      {"reference policy", budget.reference},
+      {"kv cache", budget.kv_cache},
+      {"activations (estimate)", budget.activations},
+      {"total", budget.total()}};
+  if (budget.decode_graphs > 0)
+    rows.emplace(rows.end() - 1, "decode graphs (estimate)", budget.decode_graphs);
+  if (const int64_t memory = memory_of(recipe); memory > 0)
+    rows.emplace_back(memory_name(recipe), memory);
+  for (const auto& [name, bytes] : rows) {
+    char line[80];
+    std::snprintf(line, sizeof line, "  %-24s %s\n", name, gib(bytes).c_str());
+    text += line;
+  }
+  return text;
 }
 
 CheckedRecipe check_recipe(const Recipe& recipe) {

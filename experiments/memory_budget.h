@@ -15,12 +15,16 @@ struct MemoryBudget {
   int64_t working_weights = 0;         ///< packed images, forward and backward
   int64_t reference = 0;               ///< policy of the KL loss
   int64_t kv_cache = 0;                ///< of all embedded engines
+  int64_t decode_graphs = 0;           ///< their CUDA graphs, estimated
   int64_t activations = 0;             ///< of the largest micro-batch, estimated
   int64_t total() const {
-    return masters + gradients + optimizer + working_weights + reference + kv_cache + activations;
+    return masters + gradients + optimizer + working_weights + reference + kv_cache +
+           decode_graphs + activations;
   }
 };
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model);
+/// For people: a line for each part, and what the recipe's device has.
+std::string memory_table(const Recipe& recipe, const MemoryBudget& budget);
 /// @throws ConfigError if the recipe's device has less, saying what to change; std::runtime_error
 /// if there is no such device.
 void require_memory(const Recipe& recipe, const MemoryBudget& budget);

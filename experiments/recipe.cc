@@ -23,6 +23,7 @@ static void visit_fields(FieldVisitor& v, RolloutSettings& c) {
   v.field("kv_cache_gb", c.kv_cache_gb, kPositive);
   v.field("max_num_seqs", c.max_num_seqs, kAtLeastOne);
   v.field("max_batched_tokens", c.max_batched_tokens, kAtLeastOne);
+  v.field("enforce_eager", c.enforce_eager);
   v.field("timeout_s", c.timeout_s, kPositive);
   v.field("keepalive_s", c.keepalive_s, {1, 1e6});
 }

@@ -30,6 +30,7 @@ struct RolloutSettings {
   double kv_cache_gb = 1.0;    ///< memory of one engine's key-value cache
   int64_t max_num_seqs = 512;  ///< sequences that decode together
   int64_t max_batched_tokens = 4096;  ///< tokens of one forward pass
+  bool enforce_eager = false;         ///< device: cuda without CUDA graphs, to look for faults
   double timeout_s = 600;             ///< deadline of one generation call
   double keepalive_s = 20;  ///< a worker this long silent is pinged, and lost if half as long
                             ///< passes without an answer

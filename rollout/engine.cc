@@ -6,11 +6,13 @@
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <thread>
 
 #include "common/error.h"
 #include "common/rng.h"
 #include "kernels/sampling/sample_token.h"
+#include "rollout/decode_graphs.h"
 #include "rollout/scheduler.h"
 
 namespace moerl {
@@ -64,6 +66,16 @@ SchedulerConfig scheduler_config(const Transformer& model, const EngineConfig& c
   return {num_blocks, config.max_num_seqs, config.max_batched_tokens};
 }
 
+/// Whether the step draws the next token of running sequences and does nothing else.
+bool is_decode(const StepPlan& plan) {
+  if (plan.rows.empty() || plan.samples.size() != plan.rows.size()) return false;
+  for (size_t i = 0; i < plan.rows.size(); ++i)
+    if (plan.rows[i].num_rows != 1 || plan.samples[i].row != static_cast<int64_t>(i) ||
+        plan.samples[i].sequence != plan.rows[i].sequence)
+      return false;
+  return true;
+}
+
 }  // namespace
 
 struct Engine::Impl {
@@ -74,6 +86,9 @@ struct Engine::Impl {
         scheduler(scheduler_config(model, config)),
         cache(model.config(), model.dtype(), scheduler.blocks().num_blocks(), model.device()) {
     status.kv_blocks_total = status.kv_blocks_free = cache.num_blocks();
+    // Ranks that share the experts meet within a forward.
+    if (model.device() == Device::kCuda && model.experts().size() == 1 && !config.enforce_eager)
+      graphs.emplace(model, cache, ctx, config.max_num_seqs);
   }
 
   // Called by submit() and cancel().
@@ -85,10 +100,13 @@ struct Engine::Impl {
   void end_job(Job& job, std::exception_ptr error);
   void end_all_jobs(std::exception_ptr error);
   void run_step();
-  Tensor forward(const StepPlan& plan);
+  void set_batch(const StepPlan& plan);
+  void set_params(const StepPlan& plan);
   void keep_last_hidden(const StepPlan& plan, const Tensor& hidden);
   Tensor sampled_logits(const StepPlan& plan, const Tensor& hidden);
-  void sample(const StepPlan& plan, const Tensor& hidden);
+  /// Draws the plan's samples; returns their logits.
+  Tensor draw(const StepPlan& plan);
+  void append_tokens(const StepPlan& plan, const Tensor& logits);
   void append_token(Sequence& sequence, int32_t token, float log_prob,
                     std::span<const TokenLogProb> top);
   void deliver(Sequence& sequence, FinishReason reason);
@@ -101,6 +119,7 @@ struct Engine::Impl {
   // Owned by the stepping thread.
   Scheduler scheduler;
   KvCache cache;
+  std::optional<DecodeGraphs> graphs;
   std::map<uint64_t, std::unique_ptr<Job>> jobs;
   int64_t delivered = 0;  // sequences since the last publish()
   ForwardBatch batch;
@@ -204,19 +223,36 @@ void Engine::Impl::publish() {
   status.queued_sequences = unfinished - status.running_sequences;
   status.kv_blocks_free = scheduler.blocks().num_free();
   status.num_preemptions = scheduler.num_preemptions();
+  if (graphs) status.num_graph_steps = graphs->num_steps();
 }
 
 void Engine::Impl::run_step() {
   const StepPlan& plan = scheduler.schedule();
   for (const BlockCopy& copy : plan.copies) cache.copy_block(ctx, copy.from, copy.to);
-  const Tensor hidden = forward(plan);
-  scheduler.commit();
-  keep_last_hidden(plan, hidden);
-  sample(plan, hidden);
+  set_batch(plan);
+  set_params(plan);
+  append_tokens(plan, draw(plan));
 }
 
-Tensor Engine::Impl::forward(const StepPlan& plan) {
-  if (plan.num_rows == 0 && model.experts().size() == 1) return {};
+Tensor Engine::Impl::draw(const StepPlan& plan) {
+  if (graphs && is_decode(plan)) {
+    const Tensor logits = graphs->step(batch, params, tokens, log_probs);
+    scheduler.commit();
+    return logits;
+  }
+  Tensor hidden;
+  // Other ranks may have rows for the experts here.
+  if (plan.num_rows > 0 || model.experts().size() > 1) hidden = model.forward(ctx, batch, cache);
+  scheduler.commit();
+  keep_last_hidden(plan, hidden);
+  if (plan.samples.empty()) return {};
+  Tensor logits = sampled_logits(plan, hidden);
+  kernels::sample_token(ctx, logits, model.config().sampled_vocab_size(), params, tokens,
+                        log_probs);
+  return logits;
+}
+
+void Engine::Impl::set_batch(const StepPlan& plan) {
   batch.token_ids.clear();
   batch.positions.clear();
   batch.segments.clear();
@@ -230,7 +266,6 @@ Tensor Engine::Impl::forward(const StepPlan& plan) {
       batch.positions.push_back(static_cast<int32_t>(p));
     }
   }
-  return model.forward(ctx, batch, cache);
 }
 
 void Engine::Impl::keep_last_hidden(const StepPlan& plan, const Tensor& hidden) {
@@ -264,21 +299,20 @@ Tensor Engine::Impl::sampled_logits(const StepPlan& plan, const Tensor& hidden) 
   return model.logits(ctx, gathered, rows);
 }
 
-void Engine::Impl::sample(const StepPlan& plan, const Tensor& hidden) {
-  if (plan.samples.empty()) return;
-  const Tensor logits = sampled_logits(plan, hidden);
+void Engine::Impl::set_params(const StepPlan& plan) {
   params.clear();
   for (const ScheduledSample& s : plan.samples) {
     const Job& job = *static_cast<const Job*>(s.sequence->group->owner);
     params.push_back(job.params);
-    params.back().uniform = sampling_uniform(job.request.seed, s.sequence->group->prompt_id,
-                                             static_cast<uint32_t>(s.sequence->sample_index),
-                                             static_cast<uint32_t>(s.sequence->length()));
+    params.back().uniform = {job.request.seed, s.sequence->group->prompt_id,
+                             static_cast<uint32_t>(s.sequence->sample_index),
+                             static_cast<uint32_t>(s.sequence->length())};
   }
   tokens.resize(params.size());
   log_probs.resize(params.size());
-  kernels::sample_token(ctx, logits, model.config().sampled_vocab_size(), params, tokens,
-                        log_probs);
+}
+
+void Engine::Impl::append_tokens(const StepPlan& plan, const Tensor& logits) {
   for (size_t i = 0; i < params.size(); ++i) {
     Sequence& sequence = *plan.samples[i].sequence;
     const Job& job = *static_cast<const Job*>(sequence.group->owner);
@@ -467,6 +501,7 @@ void visit_fields(FieldVisitor& v, EngineConfig& c) {
   v.field("max_num_seqs", c.max_num_seqs, kAtLeastOne);
   v.field("max_batched_tokens", c.max_batched_tokens, kAtLeastOne);
   v.field("max_queue", c.max_queue, kAtLeastOne);
+  v.field("enforce_eager", c.enforce_eager);
   v.require(c.max_batched_tokens >= c.max_num_seqs,
             "max_batched_tokens must be at least max_num_seqs");
 }

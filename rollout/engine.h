@@ -16,6 +16,9 @@ struct EngineConfig {
   int64_t max_num_seqs = 256;                   ///< sequences that run at once
   int64_t max_batched_tokens = 2048;            ///< rows of one forward; >= max_num_seqs
   int64_t max_queue = 65536;                    ///< unfinished sequences that are accepted
+  /// On kCuda: decode steps are launched kernel by kernel, not by CUDA graphs. The bits are the
+  /// same.
+  bool enforce_eager = false;
 };
 
 void visit_fields(FieldVisitor& v, EngineConfig& c);
@@ -50,6 +53,7 @@ struct EngineStatus {
   int64_t queued_sequences = 0, running_sequences = 0;
   int64_t kv_blocks_total = 0, kv_blocks_free = 0;
   int64_t num_preemptions = 0;
+  int64_t num_graph_steps = 0;  ///< that were one launch of a CUDA graph
 };
 
 /// Samples completions from a policy with continuous batching.

@@ -38,6 +38,9 @@ TEST(MemoryBudgetTest, CountsWhatTheRunHolds) {
   EXPECT_GT(budget.activations, 0);
   EXPECT_EQ(budget.total(), budget.masters + budget.gradients + budget.optimizer +
                                 budget.working_weights + budget.kv_cache + budget.activations);
+  EXPECT_TRUE(memory_table(recipe, budget).find("kv cache                    1.500 GiB") !=
+              std::string::npos)
+      << memory_table(recipe, budget);
 }
 
 TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
@@ -51,6 +54,15 @@ TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
             2 * budget.working_weights);
   EXPECT_EQ(memory_budget(countdown({"device=cuda"}), model).working_weights,
             budget.working_weights / 2);
+  EXPECT_EQ(budget.decode_graphs, 0);
+  const MemoryBudget on_gpu = memory_budget(countdown({"device=cuda"}), model);
+  EXPECT_GT(on_gpu.decode_graphs, 512 * model.vocab_size * 4);  // logits of max_num_seqs rows
+  EXPECT_EQ(
+      memory_budget(countdown({"device=cuda", "rollout.enforce_eager=true"}), model).decode_graphs,
+      0);
+  EXPECT_EQ(
+      memory_budget(countdown({"device=cuda", "rollout.addresses=[\"h:1\"]"}), model).decode_graphs,
+      0);
   const std::vector<std::string> recompute = {"stages.0.sft.recompute=true",
                                               "stages.1.actor.recompute=true"};
   EXPECT_LT(memory_budget(countdown(recompute), model).activations, budget.activations);
