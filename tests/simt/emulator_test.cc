@@ -54,6 +54,10 @@ TEST(EmulatorTest, MissingBarriersAreRacesOfTheThreadSanitizer) {
     EXPECT_DEATH(exchange(Fault::kNoBarrierBeforeRead), "data race");
     EXPECT_DEATH(exchange(Fault::kNoBarrierBeforeReuse), "data race");
   });
+  const OnDevice in({kThreads}, DType::kF32), out({kThreads}, DType::kF32);
+  for_each_order([&] {
+    EXPECT_DEATH(run_async_copy(Fault::kCopiesOverReads, in.data(), out.data()), "data race");
+  });
 }
 
 TEST(EmulatorTest, DeadlocksAreReportedWithThreadsAndLines) {

@@ -44,9 +44,15 @@ __global__ void async_copy_kernel(Fault fault, const float* in, float* out) {
   const int i = static_cast<int>(threadIdx.x);
   if (i < kThreads / 4) kernels::cuda::cp_async_16(shared + 4 * i, in + 4 * i, 16);
   kernels::cuda::cp_async_commit();
-  if (fault == Fault::kNone) kernels::cuda::cp_async_wait<0>();
+  if (fault == Fault::kNone || fault == Fault::kCopiesOverReads) kernels::cuda::cp_async_wait<0>();
   __syncthreads();
   out[i] = shared[kThreads - 1 - i];
+  if (fault == Fault::kCopiesOverReads) {
+    if (i < kThreads / 4) kernels::cuda::cp_async_16(shared + 4 * i, in + 4 * i, 16);
+    kernels::cuda::cp_async_commit();
+    __syncthreads();
+    kernels::cuda::cp_async_wait<0>();
+  }
   if (fault == Fault::kReadsBeforeWait) {
     __syncthreads();
     kernels::cuda::cp_async_wait<0>();

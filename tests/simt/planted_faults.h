@@ -17,6 +17,7 @@ enum class Fault {
   kMisaligned,            ///< a 16-byte access at a 4-byte address
   kReadsBeforeWait,       ///< of an asynchronous copy
   kNeverWaits,            ///< for an asynchronous copy
+  kCopiesOverReads,       ///< asks for a copy to shared memory that the other warp still reads
 };
 
 /// Threads exchange numbers through shared memory twice: out[i] = 2 (63 - i).

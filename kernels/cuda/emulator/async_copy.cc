@@ -28,7 +28,9 @@ void async_copy_16(void* to, const void* from, uint32_t valid, Where where) {
   if (reinterpret_cast<uintptr_t>(to) % kBytes != 0 ||
       (valid != 0 && reinterpret_cast<uintptr_t>(from) % kBytes != 0))
     fail("cp.async", "an address is not a multiple of 16", where);
-  std::memset(to, 0xFF, kBytes);
+  // In words: the thread sanitizer does not see a memset of a known size.
+  for (size_t i = 0; i < kBytes / sizeof(uint64_t); ++i)
+    static_cast<uint64_t*>(to)[i] = ~uint64_t{0};
   my_queue().copies.push_back({to, from, valid});
 }
 
