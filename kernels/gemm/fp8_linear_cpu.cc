@@ -8,6 +8,7 @@ namespace moerl::kernels {
 namespace {
 
 constexpr int64_t kVectors = kFp8Block / kLanes;
+constexpr std::array<float, 256> kE4m3Values = e4m3_values();
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -38,11 +38,11 @@ constexpr float from_e4m3(uint8_t code) {
 }
 
 /// from_e4m3 of every code.
-inline constexpr std::array<float, 256> kE4m3Values = [] {
+constexpr std::array<float, 256> e4m3_values() {
   std::array<float, 256> values{};
   for (size_t code = 0; code < values.size(); ++code)
     values[code] = from_e4m3(static_cast<uint8_t>(code));
   return values;
-}();
+}
 
 }  // namespace moerl::kernels

@@ -16,6 +16,7 @@ namespace moerl::kernels {
 namespace {
 
 constexpr float kSmallestNormal = 0x1p-126f;
+constexpr std::array<float, 256> kE4m3Values = e4m3_values();
 
 /// One block of a weight, of `rows` x `columns` at most 128 x 128.
 class BlockQuantizer {
