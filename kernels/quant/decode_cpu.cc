@@ -1,6 +1,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/quant/decode_impl.h"
+#include "kernels/quant/e4m3.h"
 
 namespace moerl::kernels {
 namespace {
@@ -94,18 +95,16 @@ class ScaledE4m3 {
 
 #else
 
-/// Exponent bias and mantissa of the small format moved to where fp32 has them. A subnormal is read
-/// as if it had a leading one at the smallest exponent, which is then subtracted.
-template <int kExponentBits, int kMantissaBits>
-float widen(uint32_t magnitude, uint32_t sign, bool not_finite) {
-  constexpr int kShift = 23 - kMantissaBits;
-  constexpr uint32_t kBias = 127 - ((1u << (kExponentBits - 1)) - 1);
-  constexpr uint32_t kSmallest = (kBias + 1) << 23;
-  const uint32_t mantissa = magnitude << kShift & 0x7FFFFF;
-  uint32_t bits = (magnitude << kShift) + (kBias << 23);
-  if (not_finite) {
+/// Exponent bias and mantissa moved to where fp32 has them. A subnormal is read as if it had a
+/// leading one at the smallest exponent, which is then subtracted.
+float widen_f16(uint32_t half) {
+  constexpr uint32_t kBias = 127 - 15, kSmallest = (kBias + 1) << 23;
+  const uint32_t magnitude = half & 0x7FFF, sign = (half & 0x8000) << 16;
+  const uint32_t mantissa = magnitude << 13 & 0x7FFFFF;
+  uint32_t bits = (magnitude << 13) + (kBias << 23);
+  if (magnitude >= 0x7C00) {
     bits = 0x7F800000 | mantissa | (mantissa == 0 ? 0 : 0x400000);
-  } else if (magnitude >> kMantissaBits == 0) {
+  } else if (magnitude >> 10 == 0) {
     const float subnormal =
         std::bit_cast<float>(kSmallest | mantissa) - std::bit_cast<float>(kSmallest);
     bits = std::bit_cast<uint32_t>(subnormal);
@@ -114,17 +113,11 @@ float widen(uint32_t magnitude, uint32_t sign, bool not_finite) {
 }
 
 MOERL_INLINE F32x16 load_f16(const uint16_t* p) {
-  return each_lane([&](int i) {
-    const uint32_t bits = p[i], magnitude = bits & 0x7FFF;
-    return widen<5, 10>(magnitude, (bits & 0x8000) << 16, magnitude >= 0x7C00);
-  });
+  return each_lane([&](int i) { return widen_f16(p[i]); });
 }
 
 MOERL_INLINE F32x16 load_e4m3(const uint8_t* p) {
-  return each_lane([&](int i) {
-    const uint32_t bits = p[i], magnitude = bits & 0x7F;
-    return widen<4, 3>(magnitude, (bits & 0x80) << 24, magnitude == 0x7F);
-  });
+  return each_lane([&](int i) { return from_e4m3(p[i]); });
 }
 
 #endif

@@ -91,23 +91,7 @@ TEST_P(EngineExactnessTest, LogProbsEqualTheTrainingForwardBitForBit) {
   config.num_kv_blocks = 16;  // preempted ones included
   const CompletionMap completions = run(config, request);
 
-  std::vector<std::vector<int32_t>> sequences;
-  std::vector<int32_t> targets;
-  std::vector<float> sampled;
-  std::vector<int32_t> rows;
-  int32_t first_row = 0;
-  for (const auto& [key, completion] : completions) {
-    std::vector<int32_t> tokens = request.prompts[key.first - 10].token_ids;
-    const auto prompt_length = static_cast<int32_t>(tokens.size());
-    for (size_t i = 0; i < completion.token_ids.size(); ++i) {
-      rows.push_back(first_row + prompt_length - 1 + static_cast<int32_t>(i));
-      targets.push_back(completion.token_ids[i]);
-      sampled.push_back(completion.log_probs[i]);
-      tokens.push_back(completion.token_ids[i]);
-    }
-    first_row += static_cast<int32_t>(tokens.size());
-    sequences.push_back(std::move(tokens));
-  }
+  const auto [sequences, rows, targets, sampled] = testing::drawn_rows(request, completions);
   const SequenceBatch packed = pack_sequences(sequences);
   KvCache cache(tiny_.model.config(), tiny_.model.dtype(), packed.num_blocks);
   TrainingPass pass;

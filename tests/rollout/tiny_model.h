@@ -119,6 +119,30 @@ inline void expect_same_bits(const CompletionMap& a, const CompletionMap& b) {
   }
 }
 
+/// Completions as whole sequences for one pass, and what was drawn in them: token i of all by the
+/// hidden state of rows[i].
+struct DrawnRows {
+  std::vector<std::vector<int32_t>> sequences;
+  std::vector<int32_t> rows, targets;
+  std::vector<float> log_probs;
+};
+inline DrawnRows drawn_rows(const GenerateRequest& request, const CompletionMap& completions) {
+  DrawnRows drawn;
+  int32_t first_row = 0;
+  for (const auto& [key, completion] : completions) {
+    std::vector<int32_t> tokens = request.prompts[key.first - 10].token_ids;
+    for (size_t i = 0; i < completion.token_ids.size(); ++i) {
+      drawn.rows.push_back(first_row + static_cast<int32_t>(tokens.size()) - 1);
+      drawn.targets.push_back(completion.token_ids[i]);
+      drawn.log_probs.push_back(completion.log_probs[i]);
+      tokens.push_back(completion.token_ids[i]);
+    }
+    first_row += static_cast<int32_t>(tokens.size());
+    drawn.sequences.push_back(std::move(tokens));
+  }
+  return drawn;
+}
+
 /// Everything that an engine held was given back.
 inline void expect_empty(const Engine& engine) {
   const EngineStatus status = engine.status();

@@ -58,7 +58,20 @@ struct MmaLane {
   const uint32_t *a, *b;
 };
 
-/// The sixteen products and d are added up in double, and rounded once.
+/// d += left right: the products and d are added up in double, and rounded once.
+template <int kDepth>
+MOERL_SIMT_NO_TSAN void add_product(void* const* lanes, const double (&left)[16][kDepth],
+                                    const double (&right)[kDepth][8]) {
+  for (int l = 0; l < 32; ++l)
+    for (int i = 0; i < 4; ++i) {
+      const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
+      float& to = static_cast<MmaLane*>(lanes[l])->d[i];
+      double sum = static_cast<double>(to);
+      for (int k = 0; k < kDepth; ++k) sum += left[row][k] * right[k][column];
+      to = static_cast<float>(sum);
+    }
+}
+
 inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                      Where where = Where::current()) {
   MmaLane lane{d, a, b};
@@ -82,19 +95,11 @@ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
             right[k + 8 + half][row] = value(from.b[1]);
           }
         }
-        for (int l = 0; l < 32; ++l)
-          for (int i = 0; i < 4; ++i) {
-            const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
-            float& to = static_cast<MmaLane*>(lanes[l])->d[i];
-            double sum = static_cast<double>(to);
-            for (int k = 0; k < 16; ++k) sum += left[row][k] * right[k][column];
-            to = static_cast<float>(sum);
-          }
+        add_product(lanes, left, right);
       },
       false, where);
 }
 
-/// The 32 products and d are added up in double, and rounded once.
 inline void mma_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                      Where where = Where::current()) {
   MmaLane lane{d, a, b};
@@ -118,14 +123,7 @@ inline void mma_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
             right[k + 16][row] = value(from.b[1]);
           }
         }
-        for (int l = 0; l < 32; ++l)
-          for (int i = 0; i < 4; ++i) {
-            const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
-            float& to = static_cast<MmaLane*>(lanes[l])->d[i];
-            double sum = static_cast<double>(to);
-            for (int k = 0; k < 32; ++k) sum += left[row][k] * right[k][column];
-            to = static_cast<float>(sum);
-          }
+        add_product(lanes, left, right);
       },
       false, where);
 }

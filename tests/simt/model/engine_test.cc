@@ -21,6 +21,14 @@ namespace {
 
 using Variant = std::tuple<DType, std::string>;
 
+auto variants() {
+  return ::testing::Combine(::testing::Values(DType::kBF16, DType::kF32),
+                            ::testing::Values("expanded", "absorbed"));
+}
+std::string variant_name(const ::testing::TestParamInfo<Variant>& p) {
+  return std::string(dtype_name(std::get<0>(p.param))) + "_" + std::get<1>(p.param);
+}
+
 /// Of up to a dozen sequences, so that a run passes through several buckets.
 GenerateRequest request(int64_t num_prompts = 4, int64_t group_size = 3, int64_t max_tokens = 14) {
   GenerateRequest request = tiny_request(num_prompts, group_size, max_tokens);
@@ -55,13 +63,7 @@ class EngineOnDeviceTest : public ::testing::TestWithParam<Variant> {
   std::unique_ptr<TinyModel> device_;
   EngineStatus status_;
 };
-INSTANTIATE_TEST_SUITE_P(All, EngineOnDeviceTest,
-                         ::testing::Combine(::testing::Values(DType::kBF16, DType::kF32),
-                                            ::testing::Values("expanded", "absorbed")),
-                         [](const ::testing::TestParamInfo<Variant>& p) {
-                           return std::string(dtype_name(std::get<0>(p.param))) + "_" +
-                                  std::get<1>(p.param);
-                         });
+INSTANTIATE_TEST_SUITE_P(All, EngineOnDeviceTest, variants(), variant_name);
 
 TEST_P(EngineOnDeviceTest, GraphsHaveTheBitsOfEagerSteps) {
   const CompletionMap graphs = run(*device_, tiny_engine_config(), request());
@@ -145,21 +147,7 @@ TEST_P(EngineOnDeviceTest, LogProbsAreThoseOfTheTrainingForward) {
   wanted.sampling.temperature = 0.8;
   wanted.sampling.top_p = 0.95;
   const CompletionMap completions = run(*device_, tiny_engine_config(), wanted);
-  std::vector<std::vector<int32_t>> sequences;
-  std::vector<int32_t> targets, rows;
-  std::vector<float> sampled;
-  int32_t first_row = 0;
-  for (const auto& [key, completion] : completions) {
-    std::vector<int32_t> tokens = wanted.prompts[key.first - 10].token_ids;
-    for (size_t i = 0; i < completion.token_ids.size(); ++i) {
-      rows.push_back(first_row + static_cast<int32_t>(tokens.size()) - 1);
-      targets.push_back(completion.token_ids[i]);
-      sampled.push_back(completion.log_probs[i]);
-      tokens.push_back(completion.token_ids[i]);
-    }
-    first_row += static_cast<int32_t>(tokens.size());
-    sequences.push_back(std::move(tokens));
-  }
+  const auto [sequences, rows, targets, sampled] = drawn_rows(wanted, completions);
   const SequenceBatch packed = pack_sequences(sequences);
   KvCache cache(device_->model.config(), device_->model.dtype(), packed.num_blocks, Device::kCuda);
   TrainingPass pass;
@@ -276,13 +264,7 @@ class DecodeGraphsTest : public EngineOnDeviceTest {
   std::unique_ptr<Transformer> model_;
   std::unique_ptr<KvCache> cache_;
 };
-INSTANTIATE_TEST_SUITE_P(All, DecodeGraphsTest,
-                         ::testing::Combine(::testing::Values(DType::kBF16, DType::kF32),
-                                            ::testing::Values("expanded", "absorbed")),
-                         [](const ::testing::TestParamInfo<Variant>& p) {
-                           return std::string(dtype_name(std::get<0>(p.param))) + "_" +
-                                  std::get<1>(p.param);
-                         });
+INSTANTIATE_TEST_SUITE_P(All, DecodeGraphsTest, variants(), variant_name);
 
 // Steps of several sizes by the same graphs, with other places, tables and lengths each time. The
 // rows of a bucket that nobody has write nothing, into the blocks of others least of all.
