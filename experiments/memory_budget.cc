@@ -57,13 +57,13 @@ int64_t memory_of(const Recipe& recipe) {
 
 std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskData& task,
                      const MemoryBudget& budget) {
-  std::string text =
-      concat("model     ", model.num_parameters(), " parameters, ", model.num_active_parameters(),
-             " active for one token, ", recipe.model.dtype, ", ", model.attention_form(),
-             " attention\n", "kv cache  ",
-             KvCache::block_bytes(model, parse_dtype(recipe.model.dtype)) / kernels::kKvBlock,
-             " bytes for one token\n", "task      ", task.train.size(), " training rows, ",
-             task.val.size(), " held out, ", task.demonstrations.size(), " demonstrations\n");
+  std::string text = concat(
+      "model     ", model.num_parameters(), " parameters, ", model.num_active_parameters(),
+      " active for one token, ", recipe.model.dtype, ", ", model.attention_form(), " attention\n",
+      "kv cache  ",
+      KvCache::block_bytes(model, parse_precision(recipe.model.dtype).dtype) / kernels::kKvBlock,
+      " bytes for one token\n", "task      ", task.train.size(), " training rows, ",
+      task.val.size(), " held out, ", task.demonstrations.size(), " demonstrations\n");
   for (const StageConfig& stage : recipe.stages)
     text += concat("stage     ", stage.name, ": ", stage.type, ", ", num_stage_steps(stage, task),
                    " steps\n");
@@ -82,7 +82,8 @@ int64_t activation_bytes_per_token(const ModelConfig& model, DType dtype, bool r
 }
 
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
-  const DType dtype = parse_dtype(recipe.model.dtype);
+  const Precision precision = parse_precision(recipe.model.dtype);
+  const DType dtype = precision.dtype;
   const int64_t parameters = model.num_parameters(), routed = model.num_routed_parameters();
   MemoryBudget budget;
   const int64_t ranks = recipe.parallel.data_parallel_size;
@@ -93,16 +94,21 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
   budget.gradients = parameters * 4;
   if (ranks > 1) budget.gradients += parameters * 4 / ranks;
   budget.optimizer = parameters * 8 / ranks;
-  // One image serves both directions on CUDA.
-  const int64_t images = recipe.device == "cuda" ? 1 : 2;
-  budget.working_weights = held * images * dtype_size(dtype);
+  const int64_t in_fp8 = precision.is_fp8 ? model.num_fp8_parameters() - (parameters - held) : 0;
+  // One image serves both directions on CUDA, but not in FP8: there it is a byte, and a scale for
+  // each block of 128 x 128.
+  const auto working_weights = [&](int64_t directions) {
+    const int64_t images = recipe.device == "cuda" ? 1 : directions;
+    return (held - in_fp8) * images * dtype_size(dtype) + in_fp8 * directions * 4097 / 4096;
+  };
+  budget.working_weights = working_weights(2);
   if (recipe.rollout.addresses.empty()) {
     const EngineConfig engine = engine_config(recipe.rollout);
     budget.kv_cache = engine.kv_cache_bytes * recipe.rollout.num_workers;
     if (recipe.device == "cuda" && !engine.enforce_eager &&
         recipe.parallel.expert_parallel_size == 1)
       budget.decode_graphs = recipe.rollout.num_workers *
-                             DecodeGraphs::memory_estimate(model, dtype, engine.max_num_seqs);
+                             DecodeGraphs::memory_estimate(model, precision, engine.max_num_seqs);
   }
   for (const StageConfig& stage : recipe.stages) {
     const bool is_sft = stage.type == "sft";
@@ -111,7 +117,7 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
     const int64_t per_token = activation_bytes_per_token(model, dtype, recompute);
     const int64_t cache = KvCache::block_bytes(model, dtype) / kernels::kKvBlock;
     budget.activations = std::max(budget.activations, tokens * (per_token + cache));
-    if (!is_sft && stage.actor.use_kl_loss) budget.reference = held * (4 + dtype_size(dtype));
+    if (!is_sft && stage.actor.use_kl_loss) budget.reference = held * 4 + working_weights(1);
   }
   return budget;
 }
@@ -202,9 +208,7 @@ void require_memory(const Recipe& recipe, const MemoryBudget& budget) {
   if (recipe.device == "cuda") kernels::require_cuda();
   if (budget.total() > memory_of(recipe))
     throw ConfigError(concat("needs", gib(budget.total()), " of memory, ", memory_name(recipe),
-                             " has", gib(memory_of(recipe)),
-                             "; lower rollout.kv_cache_gb or the micro-batch (ppo_max_token_len, ",
-                             "max_token_len), or set recompute: true"));
+                             " has", gib(memory_of(recipe)), "; ", kMemoryAdvice));
 }
 
 }  // namespace moerl

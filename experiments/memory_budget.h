@@ -23,6 +23,11 @@ struct MemoryBudget {
   }
 };
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model);
+/// What helps where memory is short.
+inline constexpr char kMemoryAdvice[] =
+    "lower the key-value cache (rollout.kv_cache_gb, --kv-cache-gb) or the micro-batch "
+    "(ppo_max_token_len, "
+    "max_token_len), or set recompute: true";
 /// For people: a line for each part, and what the recipe's device has.
 std::string memory_table(const Recipe& recipe, const MemoryBudget& budget);
 /// @throws ConfigError if the recipe's device has less, saying what to change; std::runtime_error

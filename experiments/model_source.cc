@@ -133,8 +133,9 @@ LoadedTokenizer load_tokenizer(const Recipe& recipe, const TaskData& task,
   return loaded;
 }
 
-DType parse_dtype(const std::string& name) {
-  check(name == "f32" || name == "bf16", "dtype is '", name, "', expected bf16 or f32");
+Precision parse_precision(const std::string& name) {
+  if (name == "fp8") return Precision::fp8();
+  check(name == "f32" || name == "bf16", "dtype is '", name, "', expected bf16, f32 or fp8");
   return name == "f32" ? DType::kF32 : DType::kBF16;
 }
 
@@ -147,7 +148,7 @@ std::unique_ptr<Transformer> make_policy(const Recipe& recipe, const policy::Tok
                                          Masters masters, const ExpertParallel& experts) {
   ModelConfig config = load_model_config(recipe);
   if (!config.num_token_ids) config.num_token_ids = tokenizer.vocab_size();
-  return std::make_unique<Transformer>(config, parse_dtype(recipe.model.dtype), masters,
+  return std::make_unique<Transformer>(config, parse_precision(recipe.model.dtype), masters,
                                        parse_device(recipe.device), experts);
 }
 

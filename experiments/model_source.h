@@ -43,8 +43,8 @@ ModelConfig load_model_config(const Recipe& recipe);
 LoadedTokenizer load_tokenizer(const Recipe& recipe, const TaskData& task,
                                const ModelConfig& config);
 
-/// @throws std::invalid_argument unless it is bf16 or f32.
-DType parse_dtype(const std::string& name);
+/// @throws std::invalid_argument unless it is bf16, f32 or fp8.
+Precision parse_precision(const std::string& name);
 /// "cpu" or "cuda". @throws std::invalid_argument for another name.
 Device parse_device(const std::string& name);
 

@@ -94,7 +94,7 @@ OpenedModel open_model(ExecContext& ctx, const fs::path& argument, const OpenOpt
                              : recipe               ? recipe->model.dtype
                                                     : "bf16";
   opened.transformer =
-      std::make_unique<Transformer>(config, parse_dtype(chosen), options.masters, ctx.device());
+      std::make_unique<Transformer>(config, parse_precision(chosen), options.masters, ctx.device());
   load_weights(ctx, *opened.transformer, directory);
   return opened;
 }

@@ -41,7 +41,7 @@ struct OpenedModel {
 };
 
 struct OpenOptions {
-  std::string dtype;  ///< bf16 or f32; empty: the run's, bf16 outside of a run
+  std::string dtype;  ///< bf16, f32 or fp8; empty: the run's, bf16 outside of a run
   /// kKept for whoever sends the weights to others.
   Masters masters = Masters::kDropped;
 };

@@ -12,7 +12,7 @@ static void visit_fields(FieldVisitor& v, ModelSource& c) {
   v.field("path", c.path);
   v.field("config", c.config);
   v.field("tokenizer", c.tokenizer);
-  v.choice("dtype", c.dtype, {"bf16", "f32"});
+  v.choice("dtype", c.dtype, {"bf16", "f32", "fp8"});
   v.choice("mla_form", c.mla_form, {"", "expanded", "absorbed"});
   v.require(c.path.empty() != c.config.empty(), "exactly one of path and config must be given");
 }

@@ -17,9 +17,9 @@ namespace moerl {
 struct ModelSource {
   std::string path;    ///< Hugging Face directory to start from; empty: random weights of `config`
   std::string config;  ///< config.json of a fresh model, if there is no path
-  std::string tokenizer;  ///< tokenizer.json; empty: the model directory's, or the task's own
-  std::string dtype = "bf16";
-  std::string mla_form;  ///< expanded or absorbed; empty: as the model's config says
+  std::string tokenizer;       ///< tokenizer.json; empty: the model directory's, or the task's own
+  std::string dtype = "bf16";  ///< or f32; or fp8: bf16 with the products of its layers in FP8
+  std::string mla_form;        ///< expanded or absorbed; empty: as the model's config says
 };
 
 /// Generation of completions.

@@ -26,6 +26,12 @@ class ExecContext {
 
   /// In the memory of the device.
   Tensor empty(Shape shape, DType dtype) { return Tensor::empty(std::move(shape), dtype, device_); }
+  /// The same, unless `tensor` is such a one already: then it stays where it is.
+  void reserve(Tensor& tensor, Shape shape, DType dtype) {
+    if (!tensor.defined() || tensor.dtype() != dtype || tensor.shape() != shape ||
+        tensor.device() != device_)
+      tensor = empty(std::move(shape), dtype);
+  }
   Tensor zeros(Shape shape, DType dtype) { return Tensor::zeros(std::move(shape), dtype, device_); }
 
  private:

@@ -114,6 +114,8 @@ struct ModelConfig {
   /// Parameters in all, and those that one token meets (embedding row table and head included).
   int64_t num_parameters() const;
   int64_t num_active_parameters() const;
+  /// Of num_parameters(), those whose products are in FP8 where the precision says so.
+  int64_t num_fp8_parameters() const;
   /// Of num_parameters(), those of the routed experts.
   int64_t num_routed_parameters() const;
 

@@ -28,6 +28,21 @@ int64_t grouped_attention(const ModelConfig& c) {
          (c.qk_norm ? 2 * c.head_dim : 0);
 }
 
+/// The matrices of one decoder layer that precision fp8 holds in FP8 (transformer.h).
+int64_t fp8_parameters(const ModelConfig& c, int64_t layer) {
+  const int64_t d = c.hidden_size, heads = c.num_attention_heads;
+  int64_t attention;
+  if (c.attention == AttentionKind::kGrouped) {
+    attention = 2 * d * (heads + c.num_key_value_heads) * c.head_dim;
+  } else {
+    const int64_t q_out = heads * c.qk_head_dim();
+    attention = (c.q_lora_rank ? *c.q_lora_rank * (d + q_out) : q_out * d) +
+                (c.kv_lora_rank + c.qk_rope_head_dim) * d + d * heads * c.v_head_dim;
+  }
+  if (!c.is_moe_layer(layer)) return attention + 3 * d * c.intermediate_size;
+  return attention + (c.n_routed_experts + c.n_shared_experts) * 3 * d * c.moe_intermediate_size;
+}
+
 /// One decoder layer with its two norms.
 Count layer_parameters(const ModelConfig& c, int64_t layer) {
   Count count;
@@ -65,6 +80,13 @@ int64_t ModelConfig::num_parameters() const {
 }
 
 int64_t ModelConfig::num_active_parameters() const { return main_parameters(*this).active; }
+
+int64_t ModelConfig::num_fp8_parameters() const {
+  int64_t n = 0;
+  for (int64_t layer = 0; layer < num_hidden_layers + num_nextn_predict_layers; ++layer)
+    n += fp8_parameters(*this, layer);
+  return n;
+}
 
 int64_t ModelConfig::num_routed_parameters() const {
   int64_t layers = 0;

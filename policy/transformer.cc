@@ -47,10 +47,11 @@ void RoutingCounts::add(const RoutingCounts& other) {
 
 void TransformerSavedDelete::operator()(TransformerSaved* saved) const { delete saved; }
 
-Transformer::Impl::Impl(const ModelConfig& c, DType type, Masters kept, Device place,
+Transformer::Impl::Impl(const ModelConfig& c, Precision working, Masters kept, Device place,
                         const ExpertParallel& ranks)
     : config(checked(c)),
-      dtype(type),
+      precision(working),
+      dtype(working.dtype),
       masters(kept),
       device(place),
       experts(ranks),
@@ -62,6 +63,7 @@ Transformer::Impl::Impl(const ModelConfig& c, DType type, Masters kept, Device p
       rope_table(kernels::rope_table(c.rope(), c.max_position_embeddings).to(place)) {
   check(dtype == DType::kF32 || dtype == DType::kBF16, "Transformer: dtype is ", dtype_name(dtype),
         ", expected f32 or bf16");
+  check(!precision.is_fp8 || dtype == DType::kBF16, "Transformer: fp8 needs bf16 activations");
   auto prefix = [](int64_t layer) { return "model.layers." + std::to_string(layer) + "."; };
   parameters.push_back(&embed_tokens);
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
@@ -90,19 +92,20 @@ std::vector<Moe*> Transformer::Impl::moe_layers() {
   return layers;
 }
 
-Transformer::Transformer(const ModelConfig& config, DType dtype, Masters masters, Device device,
-                         const ExpertParallel& experts)
-    : impl_(std::make_unique<Impl>(config, dtype, masters, device, experts)) {}
+Transformer::Transformer(const ModelConfig& config, Precision precision, Masters masters,
+                         Device device, const ExpertParallel& experts)
+    : impl_(std::make_unique<Impl>(config, precision, masters, device, experts)) {}
 Transformer::~Transformer() = default;
 
 const ModelConfig& Transformer::config() const { return impl_->config; }
+Precision Transformer::precision() const { return impl_->precision; }
 DType Transformer::dtype() const { return impl_->dtype; }
 Device Transformer::device() const { return impl_->device; }
 const ExpertParallel& Transformer::experts() const { return impl_->experts; }
 std::string Transformer::numeric_family() const {
   const std::string device =
       impl_->device == Device::kCpu ? "cpu" : kernels::device_memory().architecture();
-  return device + "-" + dtype_name(impl_->dtype);
+  return device + "-" + impl_->precision.name();
 }
 
 std::vector<Parameter*> Transformer::parameters() { return impl_->parameters; }
@@ -183,14 +186,14 @@ void Transformer::Impl::pack(ExecContext& ctx, const PackOptions& options) {
   pack_embedding(ctx, options);
   for (DecoderBlock& block : blocks) block.pack(ctx, options);
   if (mtp) mtp->pack(ctx, options);
-  if (lm_head) lm_head->pack(ctx, options);
+  if (lm_head) lm_head->pack(ctx, options.without_fp8());
   packed = true;
   packed_with_dgrad = options.with_dgrad;
 }
 
 void Transformer::pack(ExecContext& ctx, bool with_dgrad) {
   need_masters("pack");
-  impl_->pack(ctx, {.dtype = impl_->dtype, .with_dgrad = with_dgrad});
+  impl_->pack(ctx, {.precision = impl_->precision, .with_dgrad = with_dgrad});
 }
 
 void Transformer::load(ExecContext& ctx, WeightSource& source) {
@@ -207,7 +210,7 @@ void Transformer::load(ExecContext& ctx, WeightSource& source) {
     value.write_back();
     source.finished(*parameter);
   }
-  m.pack(ctx, {.dtype = m.dtype,
+  m.pack(ctx, {.precision = m.precision,
                .with_dgrad = m.has_gradients,
                .source = m.masters == Masters::kKept ? nullptr : &source});
 }

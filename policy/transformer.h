@@ -69,6 +69,10 @@ enum class Masters : bool { kDropped, kKept };
 ///
 /// Working type: weights and activations are `dtype` (residual stream too); norms, router, rotary
 /// angles and softmax are computed in fp32; router weights, its scores and all logits stay fp32.
+/// With precision fp8 the products of attention's projections and of the feed-forward layers, with
+/// the activations forward and with the gradients backward, are in FP8 (kernels/gemm/fp8_linear.h),
+/// in sampler and trainer alike; embedding, head, router, kv_b_proj and MTP's eh_proj are not, nor
+/// is the attention itself, nor are the weights' gradients.
 ///
 /// Thread safety: const members may be called from one thread at a time per ExecContext; nobody may
 /// read while weights change (pack, load, optimizer).
@@ -78,17 +82,19 @@ class Transformer {
   /// @param device  where they lie, and where every ExecContext that the model is given must run.
   /// @param experts  the ranks that hold the routed experts together. All of them then call forward
   ///   and backward together, each with tokens of its own or none; see ExpertParallel::passes.
-  Transformer(const ModelConfig& config, DType dtype, Masters masters = Masters::kKept,
+  Transformer(const ModelConfig& config, Precision precision, Masters masters = Masters::kKept,
               Device device = Device::kCpu, const ExpertParallel& experts = {});
   ~Transformer();
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const ModelConfig& config() const;
+  Precision precision() const;
+  /// Of activations: that of the precision.
   DType dtype() const;
   Device device() const;
   const ExpertParallel& experts() const;
-  /// "cpu-bf16", "sm_90-f32" and the like: machines of one family compute the same bits.
+  /// "cpu-bf16", "sm_90-fp8" and the like: machines of one family compute the same bits.
   std::string numeric_family() const;
 
   /// Every parameter and buffer, in the order of the checkpoint's layers. The pointers stay valid

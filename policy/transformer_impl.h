@@ -17,7 +17,7 @@ struct TransformerSaved {
 };
 
 struct Transformer::Impl {
-  Impl(const ModelConfig& config, DType dtype, Masters masters, Device device,
+  Impl(const ModelConfig& config, Precision precision, Masters masters, Device device,
        const ExpertParallel& experts);
 
   RowPlaces places(const ForwardBatch& batch) const {
@@ -46,7 +46,8 @@ struct Transformer::Impl {
   std::vector<Moe*> moe_layers();
 
   ModelConfig config;
-  DType dtype;
+  Precision precision;
+  DType dtype;  // of the precision
   Masters masters;
   Device device;
   ExpertParallel experts;

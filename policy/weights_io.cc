@@ -150,9 +150,9 @@ uint64_t weights_hash(ExecContext& ctx, const Transformer& model,
 }
 
 std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,
-                                        DType dtype, Masters masters) {
+                                        Precision precision, Masters masters) {
   auto model =
-      std::make_unique<Transformer>(read_model_config(directory), dtype, masters, ctx.device());
+      std::make_unique<Transformer>(read_model_config(directory), precision, masters, ctx.device());
   load_weights(ctx, *model, directory);
   return model;
 }

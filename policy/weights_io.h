@@ -25,7 +25,7 @@ void load_weights(ExecContext& ctx, Transformer& model, const std::filesystem::p
 
 /// read_model_config and load_weights in one.
 std::unique_ptr<Transformer> load_model(ExecContext& ctx, const std::filesystem::path& directory,
-                                        DType dtype, Masters masters = Masters::kKept);
+                                        Precision precision, Masters masters = Masters::kKept);
 
 inline constexpr int64_t kDefaultShardBytes = int64_t{5} << 30;
 

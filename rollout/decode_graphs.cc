@@ -39,6 +39,14 @@ int64_t feed_forward_bytes(const ModelConfig& c, int64_t layer, DType dtype) {
   return elements * size + 4 * (widened + 2 * c.n_routed_experts + 4 * k);
 }
 
+/// The widest input of a product, as codes and scales.
+int64_t quantised_bytes(const ModelConfig& c) {
+  const int64_t columns =
+      std::max({c.intermediate_size, c.num_attention_heads * std::max(c.v_head_dim, c.head_dim),
+                c.num_experts_per_tok * std::max(c.hidden_size, c.moe_intermediate_size)});
+  return columns + columns / 128 * 4;
+}
+
 }  // namespace
 
 DecodeGraphs::DecodeGraphs(const Transformer& model, KvCache& cache, ExecContext& ctx,
@@ -58,10 +66,13 @@ DecodeGraphs::Bucket DecodeGraphs::bucket(const Bucket& step, const Bucket& most
   return {std::min(rows, most.rows), std::min(keys, most.keys)};
 }
 
-int64_t DecodeGraphs::memory_estimate(const ModelConfig& model, DType dtype, int64_t max_num_seqs) {
+int64_t DecodeGraphs::memory_estimate(const ModelConfig& model, Precision precision,
+                                      int64_t max_num_seqs) {
+  const DType dtype = precision.dtype;
   int64_t feed_forward = 0;
   for (int64_t layer = 0; layer < model.num_hidden_layers; ++layer)
     feed_forward = std::max(feed_forward, feed_forward_bytes(model, layer, dtype));
+  if (precision.is_fp8) feed_forward += quantised_bytes(model);
   const int64_t stream = 3 * model.hidden_size;  // before and behind a sum, and its norm
   const int64_t row = 4 * model.vocab_size + feed_forward +
                       (stream + attention_elements(model)) * dtype_size(dtype);

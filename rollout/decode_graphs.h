@@ -35,7 +35,8 @@ class DecodeGraphs {
   int64_t memory_bytes() const { return pool_->bytes(); }
   /// What that will be, estimated from the shapes: a step's inputs and logits, and what one layer
   /// of each kind makes. What the driver keeps of a graph itself is not counted.
-  static int64_t memory_estimate(const ModelConfig& model, DType dtype, int64_t max_num_seqs);
+  static int64_t memory_estimate(const ModelConfig& model, Precision precision,
+                                 int64_t max_num_seqs);
 
   /// For how many sequences a graph is made, and up to which position they may stand.
   struct Bucket {

@@ -212,7 +212,7 @@ void add_eval(CLI::App& app) {
       ->add_option("-o,--option", options->options,
                    "option of that verifier, key=value; may be repeated")
       ->allow_extra_args(false);
-  command->add_option("--dtype", r.dtype, "bf16 or f32 [the run's, or bf16]");
+  command->add_option("--dtype", r.dtype, "bf16, f32 or fp8 [the run's, else bf16]");
   command->add_option("--kv-cache-gb", r.kv_cache_gb, "of the sampling engine [the run's, or 1]")
       ->check(kPositive);
   command->add_option("--max-num-seqs", r.max_num_seqs, "sampled together [the run's, or 512]")

@@ -34,7 +34,7 @@ double overlong_penalty(const StageConfig& stage, int64_t length) {
 }
 
 std::unique_ptr<Transformer> copy_of(const Transformer& policy, ExecContext& ctx) {
-  auto copy = std::make_unique<Transformer>(policy.config(), policy.dtype(), Masters::kKept,
+  auto copy = std::make_unique<Transformer>(policy.config(), policy.precision(), Masters::kKept,
                                             policy.device(), policy.experts());
   const std::vector<const Parameter*> from = policy.parameters();
   const std::vector<Parameter*> to = copy->parameters();

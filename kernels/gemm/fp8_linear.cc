@@ -6,6 +6,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/gemm/fp8_linear_impl.h"
+#include "kernels/gemm/linear_groups.h"
 
 namespace moerl::kernels {
 namespace {
@@ -14,79 +15,122 @@ namespace {
 void require_fp8(const char* op) {
   const std::string architecture = device_memory().architecture();
   check(!architecture.starts_with("sm_") || std::stoi(architecture.substr(3)) >= 89, op,
-        ": the device is ", architecture, ", expected sm_89 or newer");
+        ": the device is ", architecture, ", expected sm_89 or newer for FP8");
 }
 
-Fp8Matrix quantize(ExecContext& ctx, const char* op, const char* name, const Tensor& x,
-                   bool is_weight) {
-  check_rank(op, name, x, 2);
-  check_f32_or_bf16(op, name, x);
-  const int64_t rows = x.dim(0), columns = x.dim(1);
-  check(columns % 16 == 0, op, ": ", name, " is ", x.shape(),
-        ", expected a multiple of 16 columns");
-  Fp8Matrix out{
-      rows, columns, ctx.empty({rows, columns / 4}, DType::kI32),
-      ctx.empty({is_weight ? num_fp8_blocks(rows) : rows, num_fp8_blocks(columns)}, DType::kF32)};
-  const Device device = ctx.device();
-  const Fp8Quantize args{
-      x.dtype() == DType::kBF16,     is_weight, rows, columns, x.raw(device), out.codes.raw(device),
-      out.scales.data<float>(device)};
-  if (device == Device::kCuda) {
-    cuda_ops<Fp8LinearCuda>().quantize(args);
-  } else {
-    dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-      ctx.pool().parallel_for(num_fp8_blocks(rows),
-                              [&](int64_t i) { Fp8LinearCpu<isa>::quantize(args, i); });
-    });
-  }
-  return out;
+Shape codes_shape(int64_t rows, int64_t columns) { return {rows, fp8_pitch(columns) / 4}; }
+Shape block_shape(int64_t rows, int64_t columns) {
+  return {num_fp8_blocks(rows), num_fp8_blocks(columns)};
 }
 
-void check_matrix(const char* op, const char* name, const Fp8Matrix& x, bool is_weight) {
-  check_shape(op, name, x.codes, {x.rows, x.columns / 4});
-  check_dtype(op, name, x.codes, DType::kI32);
-  check_shape(op, "its scales", x.scales,
-              {is_weight ? num_fp8_blocks(x.rows) : x.rows, num_fp8_blocks(x.columns)});
-  check_dtype(op, "its scales", x.scales, DType::kF32);
+void quantize(ExecContext& ctx, const Fp8Quantize& args) {
+  if (ctx.device() == Device::kCuda) return cuda_ops<Fp8LinearCuda>().quantize(args);
+  dispatch_isa(ctx.isa(), [&]<Isa isa>() {
+    ctx.pool().parallel_for(num_fp8_blocks(args.rows),
+                            [&](int64_t i) { Fp8LinearCpu<isa>::quantize(args, i); });
+  });
+}
+
+/// The products of each group, 128 columns at a time.
+void products_cpu(ExecContext& ctx, Product product, const Fp8Product& all,
+                  std::span<const int64_t> offsets, std::span<const PackedWeight* const> weights) {
+  const int64_t blocks = num_fp8_blocks(all.columns), pitch = fp8_pitch(all.depth);
+  const int64_t y_size = all.y_is_bf16 ? 2 : 4;
+  ctx.pool().parallel_for(static_cast<int64_t>(weights.size()) * blocks, [&](int64_t chunk) {
+    const auto g = static_cast<size_t>(chunk / blocks);
+    const int64_t begin = offsets[g];
+    Fp8Product args = all;
+    args.rows = offsets[g + 1] - begin;
+    args.x = static_cast<const uint8_t*>(all.x) + begin * pitch;
+    args.x_scales = all.x_scales + begin * num_fp8_blocks(all.depth);
+    args.weight = weights[g]->image(product).raw();
+    args.weight_scales = weights[g]->scales(product).data<float>();
+    args.y = static_cast<uint8_t*>(all.y) + begin * all.columns * y_size;
+    if (args.rows == 0) return;
+    dispatch_isa(ctx.isa(), [&]<Isa isa>() { Fp8LinearCpu<isa>::product(args, chunk % blocks); });
+  });
 }
 
 }  // namespace
 
-Fp8Matrix quantize_fp8_activation(ExecContext& ctx, const Tensor& x) {
-  return quantize(ctx, "quantize_fp8_activation", "x", x, false);
-}
-Fp8Matrix quantize_fp8_weight(ExecContext& ctx, const Tensor& weight) {
-  return quantize(ctx, "quantize_fp8_weight", "weight", weight, true);
+Fp8Activation quantize_fp8_activation(ExecContext& ctx, const Tensor& x) {
+  const char* op = "quantize_fp8_activation";
+  check_rank(op, "x", x, 2);
+  check_f32_or_bf16(op, "x", x);
+  const int64_t rows = x.dim(0), columns = x.dim(1);
+  Fp8Activation out{rows, columns, ctx.empty(codes_shape(rows, columns), DType::kI32),
+                    ctx.empty({rows, num_fp8_blocks(columns)}, DType::kF32)};
+  const Device device = ctx.device();
+  quantize(ctx, {.is_bf16 = x.dtype() == DType::kBF16,
+                 .is_weight = false,
+                 .rows = rows,
+                 .columns = columns,
+                 .x = x.raw(device),
+                 .codes = out.codes.raw(device),
+                 .scales = out.scales.data<float>(device),
+                 .transposed = nullptr,
+                 .transposed_scales = nullptr});
+  return out;
 }
 
-void fp8_linear_forward(ExecContext& ctx, const Fp8Matrix& x, const Fp8Matrix& weight, Tensor& y) {
-  const char* op = "fp8_linear_forward";
-  check_matrix(op, "x", x, false);
-  check_matrix(op, "weight", weight, true);
-  check(x.columns == weight.columns, op, ": x has ", x.columns, " columns, expected the weight's ",
-        weight.columns);
-  check_shape(op, "y", y, {x.rows, weight.rows});
-  check_f32_or_bf16(op, "y", y);
+void pack_fp8_weight(ExecContext& ctx, const Tensor& master, bool with_dgrad,
+                     PackedWeight& packed) {
+  const char* op = "pack_fp8_weight";
+  check_rank(op, "master", master, 2);
+  check_dtype(op, "master", master, DType::kF32);
+  const int64_t rows = master.dim(0), columns = master.dim(1);
   const Device device = ctx.device();
-  const Fp8Product args{x.rows,
-                        weight.rows,
-                        x.columns,
-                        x.codes.raw(device),
-                        weight.codes.raw(device),
-                        x.scales.data<float>(device),
-                        weight.scales.data<float>(device),
-                        y.dtype() == DType::kBF16,
-                        y.raw(device)};
-  switch (device) {
-    case Device::kCpu:
-      return dispatch_isa(ctx.isa(), [&]<Isa isa>() {
-        ctx.pool().parallel_for(num_fp8_blocks(args.columns),
-                                [&](int64_t i) { Fp8LinearCpu<isa>::forward(args, i); });
-      });
-    case Device::kCuda:
-      require_fp8(op);
-      return cuda_ops<Fp8LinearCuda>().forward(args);
+  if (device == Device::kCuda) require_fp8(op);
+  packed.dtype = DType::kBF16;
+  packed.is_fp8 = true;
+  packed.out_features = rows;
+  packed.in_features = columns;
+  ctx.reserve(packed.forward, codes_shape(rows, columns), DType::kI32);
+  ctx.reserve(packed.forward_scales, block_shape(rows, columns), DType::kF32);
+  if (with_dgrad) {
+    ctx.reserve(packed.dgrad, codes_shape(columns, rows), DType::kI32);
+    ctx.reserve(packed.dgrad_scales, block_shape(columns, rows), DType::kF32);
+  } else {
+    packed.dgrad = packed.dgrad_scales = Tensor();
   }
+  quantize(ctx,
+           {.is_bf16 = false,
+            .is_weight = true,
+            .rows = rows,
+            .columns = columns,
+            .x = master.raw(device),
+            .codes = packed.forward.raw(device),
+            .scales = packed.forward_scales.data<float>(device),
+            .transposed = with_dgrad ? packed.dgrad.raw(device) : nullptr,
+            .transposed_scales = with_dgrad ? packed.dgrad_scales.data<float>(device) : nullptr});
+}
+
+void fp8_products(ExecContext& ctx, Product product, const Tensor& x, const GroupOffsets& offsets,
+                  const WeightList& weights, Tensor& y, Write write) {
+  const Device device = ctx.device();
+  const Fp8Activation codes = quantize_fp8_activation(ctx, x);
+  Fp8Product args{.rows = x.dim(0),
+                  .columns = y.dim(1),
+                  .depth = x.dim(1),
+                  .x = codes.codes.raw(device),
+                  .x_scales = codes.scales.data<float>(device),
+                  .weight = nullptr,
+                  .weight_scales = nullptr,
+                  .y_is_bf16 = y.dtype() == DType::kBF16,
+                  .accumulate = write == Write::kAccumulate,
+                  .y = y.raw(device),
+                  .groups = {}};
+  if (device == Device::kCpu)
+    return products_cpu(ctx, product, args, offsets.host(), weights.host());
+  args.groups = groups_on_device(ctx, offsets);
+  if (args.groups.count == 0) {
+    const PackedWeight& weight = *weights.host().front();
+    args.weight = weight.image(product).raw(device);
+    args.weight_scales = weight.scales(product).data<float>(device);
+  } else {
+    args.groups.weights = weights.data(ctx, product);
+  }
+  cuda_ops<Fp8LinearCuda>().product(args);
 }
 
 }  // namespace moerl::kernels

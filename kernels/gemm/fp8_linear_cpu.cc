@@ -12,34 +12,51 @@ constexpr std::array<float, 256> kE4m3Values = e4m3_values();
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/// A tile of some rows of x and at most 128 columns; rows are `stride` elements apart.
+/// Of a tile of `rows` x `columns` elements of x at (row, column). The last tile of a row also
+/// writes the zeros behind it, and the last row of a weight those behind the transposed rows.
 template <typename T>
-float quantize_tile(const T* x, int64_t rows, int64_t columns, int64_t stride, uint8_t* codes) {
+void quantize_tile(const Fp8Quantize& args, int64_t row, int64_t rows, int64_t column) {
+  const int64_t columns = smaller(kFp8Block, args.columns - column);
+  const int64_t tiles = num_fp8_blocks(args.columns), tile = column / kFp8Block;
+  const T* x = static_cast<const T*>(args.x) + row * args.columns + column;
   uint32_t largest = 0;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < columns; ++c) {
-      const uint32_t bits = std::bit_cast<uint32_t>(to_float(x[r * stride + c])) & 0x7FFFFFFF;
+      const uint32_t bits = std::bit_cast<uint32_t>(to_float(x[r * args.columns + c])) & 0x7FFFFFFF;
       largest = bits > largest ? bits : largest;
     }
   const float scale = fp8_scale(largest);
-  for (int64_t r = 0; r < rows; ++r)
+  const int64_t scale_row = args.is_weight ? row / kFp8Block : row;
+  args.scales[scale_row * tiles + tile] = scale;
+
+  const int64_t pitch = fp8_pitch(args.columns);
+  uint8_t* codes = static_cast<uint8_t*>(args.codes) + row * pitch + column;
+  for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c)
-      codes[r * stride + c] = to_e4m3(to_float(x[r * stride + c]) / scale);
-  return scale;
+      codes[r * pitch + c] = to_e4m3(to_float(x[r * args.columns + c]) / scale);
+    for (int64_t c = columns; c < fp8_pitch(columns); ++c) codes[r * pitch + c] = 0;
+  }
+  if (args.transposed == nullptr) return;
+  args.transposed_scales[tile * num_fp8_blocks(args.rows) + scale_row] = scale;
+  const int64_t transposed_pitch = fp8_pitch(args.rows);
+  uint8_t* transposed = static_cast<uint8_t*>(args.transposed) + column * transposed_pitch + row;
+  for (int64_t c = 0; c < columns; ++c)
+    for (int64_t r = 0; r < fp8_pitch(rows); ++r)
+      transposed[c * transposed_pitch + r] = r < rows ? codes[r * pitch + c] : uint8_t{0};
 }
 
 template <typename T>
 void quantize_rows(const Fp8Quantize& args, int64_t index) {
   const int64_t first = index * kFp8Block, rows = smaller(kFp8Block, args.rows - first);
-  const int64_t tile_rows = args.is_weight ? rows : 1, tiles = num_fp8_blocks(args.columns);
-  for (int64_t r = first; r < first + rows; r += tile_rows)
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t at = r * args.columns + tile * kFp8Block;
-      args.scales[(args.is_weight ? index : r) * tiles + tile] =
-          quantize_tile(static_cast<const T*>(args.x) + at, tile_rows,
-                        smaller(kFp8Block, args.columns - tile * kFp8Block), args.columns,
-                        static_cast<uint8_t*>(args.codes) + at);
-    }
+  const int64_t tile_rows = args.is_weight ? rows : 1;
+  for (int64_t row = first; row < first + rows; row += tile_rows)
+    for (int64_t column = 0; column < args.columns; column += kFp8Block)
+      quantize_tile<T>(args, row, tile_rows, column);
+}
+
+template <typename T>
+void finish(T* y, F32x16 sum, int64_t n, bool accumulate) {
+  store_n(y, accumulate ? load_n(y, n) + sum : sum, n);
 }
 
 }  // namespace
@@ -50,19 +67,19 @@ void Fp8LinearCpu<kIsa>::quantize(const Fp8Quantize& args, int64_t index) {
 }
 
 template <>
-void Fp8LinearCpu<kIsa>::forward(const Fp8Product& args, int64_t index) {
+void Fp8LinearCpu<kIsa>::product(const Fp8Product& args, int64_t index) {
   const int64_t first = index * kFp8Block, columns = smaller(kFp8Block, args.columns - first);
-  const int64_t blocks = num_fp8_blocks(args.depth);
+  const int64_t blocks = num_fp8_blocks(args.depth), pitch = fp8_pitch(args.depth);
   std::vector<float> sums(static_cast<size_t>(args.rows * kFp8Block));
   std::vector<float> transposed(kFp8Block * kFp8Block);  // [k, n] of a block; zeros behind columns
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t begin = block * kFp8Block, depth = smaller(kFp8Block, args.depth - begin);
-    const uint8_t* weight = static_cast<const uint8_t*>(args.weight) + first * args.depth + begin;
+    const uint8_t* weight = static_cast<const uint8_t*>(args.weight) + first * pitch + begin;
     for (int64_t n = 0; n < columns; ++n)
       for (int64_t k = 0; k < depth; ++k)
-        transposed[k * kFp8Block + n] = kE4m3Values[weight[n * args.depth + k]];
+        transposed[k * kFp8Block + n] = kE4m3Values[weight[n * pitch + k]];
     for (int64_t t = 0; t < args.rows; ++t) {
-      const uint8_t* x = static_cast<const uint8_t*>(args.x) + t * args.depth + begin;
+      const uint8_t* x = static_cast<const uint8_t*>(args.x) + t * pitch + begin;
       const F32x16 scale = set1(args.x_scales[t * blocks + block]) *
                            set1(args.weight_scales[index * blocks + block]);
       float* sum = sums.data() + t * kFp8Block;
@@ -82,9 +99,9 @@ void Fp8LinearCpu<kIsa>::forward(const Fp8Product& args, int64_t index) {
       const F32x16 sum = load_n(sums.data() + t * kFp8Block + i, n);
       const int64_t to = t * args.columns + first + i;
       if (args.y_is_bf16)
-        store_n(static_cast<bf16*>(args.y) + to, sum, n);
+        finish(static_cast<bf16*>(args.y) + to, sum, n, args.accumulate);
       else
-        store_n(static_cast<float*>(args.y) + to, sum, n);
+        finish(static_cast<float*>(args.y) + to, sum, n, args.accumulate);
     });
 }
 

@@ -8,6 +8,8 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/parallel_rows.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/gemm/fp8_linear.h"
+#include "kernels/gemm/linear_groups.h"
 #include "kernels/gemm/linear_impl.h"
 #include "kernels/gemm/linear_partition.h"
 
@@ -33,12 +35,6 @@ Shape image_shape(int64_t columns, int64_t depth, DType dtype) {
   return {divide_up(columns, kBlock), divide_up(depth, kBlock), 2, 16, 16, 2};
 }
 
-void reserve(ExecContext& ctx, Tensor& tensor, Shape shape, DType dtype) {
-  if (!tensor.defined() || tensor.dtype() != dtype || tensor.shape() != shape ||
-      tensor.device() != ctx.device())
-    tensor = ctx.empty(std::move(shape), dtype);
-}
-
 void check_output(const char* op, const char* name, const Tensor& tensor, const Shape& expected,
                   DType working) {
   check_shape(op, name, tensor, expected);
@@ -56,9 +52,9 @@ void check_offsets(const char* op, const GroupOffsets& list, size_t groups, int6
   check(std::is_sorted(offsets.begin(), offsets.end()), op, ": offsets must ascend");
 }
 
-/// y = x B for row groups with an image B each; `image` names the member of PackedWeight.
-void products_cpu(ExecContext& ctx, const Tensor& x, std::span<const int64_t> offsets,
-                  std::span<const PackedWeight* const> weights, Tensor PackedWeight::*image,
+/// y = x B for row groups with an image B each.
+void products_cpu(ExecContext& ctx, Product product, const Tensor& x,
+                  std::span<const int64_t> offsets, std::span<const PackedWeight* const> weights,
                   Tensor& y, Write write) {
   const int64_t depth = x.dim(1), columns = y.dim(1);
   const std::vector<OutputBlock> blocks =
@@ -71,7 +67,7 @@ void products_cpu(ExecContext& ctx, const Tensor& x, std::span<const int64_t> of
     const int64_t row = offsets[g] + block.row_begin;
     const ProductTask task = {.dtype = x.dtype(),
                               .x = x_data + row * depth * dtype_size(x.dtype()),
-                              .image = (weights[g]->*image).raw(),
+                              .image = weights[g]->image(product).raw(),
                               .y = y_data + row * columns * dtype_size(y.dtype()),
                               .y_dtype = y.dtype(),
                               .accumulate = write == Write::kAccumulate,
@@ -86,20 +82,8 @@ void products_cpu(ExecContext& ctx, const Tensor& x, std::span<const int64_t> of
   });
 }
 
-/// Several groups; of one, all that there is to say.
-LinearGroups groups_on_device(ExecContext& ctx, const GroupOffsets& offsets) {
-  if (offsets.groups() == 1) return {};
-  LinearGroups groups{.count = static_cast<int64_t>(offsets.groups())};
-  if (offsets.is_even())
-    groups.rows_each = offsets.host()[1];
-  else
-    groups.offsets = offsets.data(ctx);
-  return groups;
-}
-
-void products_cuda(ExecContext& ctx, void (*product)(const LinearCudaProduct& args),
-                   const Tensor& x, const GroupOffsets& offsets, const WeightList& weights,
-                   Tensor& y, Write write) {
+void products_cuda(ExecContext& ctx, Product product, const Tensor& x, const GroupOffsets& offsets,
+                   const WeightList& weights, Tensor& y, Write write) {
   LinearCudaProduct args{.dtype = x.dtype(),
                          .y_dtype = y.dtype(),
                          .accumulate = write == Write::kAccumulate,
@@ -111,10 +95,23 @@ void products_cuda(ExecContext& ctx, void (*product)(const LinearCudaProduct& ar
                          .weight = nullptr,
                          .groups = groups_on_device(ctx, offsets)};
   if (args.groups.count == 0)
-    args.weight = weights.host().front()->forward.raw(Device::kCuda);
+    args.weight = weights.host().front()->image(product).raw(Device::kCuda);
   else
-    args.groups.weights = weights.data(ctx);
-  product(args);
+    args.groups.weights = weights.data(ctx, product);
+  const LinearCuda& ops = cuda_ops<LinearCuda>();
+  product == Product::kForward ? ops.forward(args) : ops.dgrad(args);
+}
+
+void products(ExecContext& ctx, Product product, const Tensor& x, const GroupOffsets& offsets,
+              const WeightList& weights, Tensor& y, Write write) {
+  if (weights.host().front()->is_fp8)
+    return fp8_products(ctx, product, x, offsets, weights, y, write);
+  switch (ctx.device()) {
+    case Device::kCpu:
+      return products_cpu(ctx, product, x, offsets.host(), weights.host(), y, write);
+    case Device::kCuda:
+      return products_cuda(ctx, product, x, offsets, weights, y, write);
+  }
 }
 
 void check_weights(const char* op, std::span<const PackedWeight* const> weights) {
@@ -122,11 +119,12 @@ void check_weights(const char* op, std::span<const PackedWeight* const> weights)
   for (const PackedWeight* weight : weights) {
     check(weight != nullptr && weight->forward.defined(), op, ": a weight is not packed");
     const PackedWeight& first = *weights.front();
-    check(weight->dtype == first.dtype && weight->out_features == first.out_features &&
+    const Precision precision(weight->dtype, weight->is_fp8), expected(first.dtype, first.is_fp8);
+    check(precision == expected && weight->out_features == first.out_features &&
               weight->in_features == first.in_features,
-          op, ": a weight is ", dtype_name(weight->dtype), " [", weight->out_features, ", ",
-          weight->in_features, "], expected the shape of the first, ", dtype_name(first.dtype),
-          " [", first.out_features, ", ", first.in_features, "]");
+          op, ": a weight is ", precision.name(), " [", weight->out_features, ", ",
+          weight->in_features, "], expected the shape of the first, ", expected.name(), " [",
+          first.out_features, ", ", first.in_features, "]");
   }
 }
 
@@ -142,12 +140,7 @@ void forward(const char* op, ExecContext& ctx, const Tensor& x, const GroupOffse
   check(write == Write::kOverwrite || y.dtype() == DType::kF32, op, ": y is ",
         dtype_name(y.dtype()), ", expected f32 for accumulation");
   check_offsets(op, offsets, weights.size(), x.dim(0));
-  switch (ctx.device()) {
-    case Device::kCpu:
-      return products_cpu(ctx, x, offsets.host(), weights, &PackedWeight::forward, y, write);
-    case Device::kCuda:
-      return products_cuda(ctx, cuda_ops<LinearCuda>().forward, x, offsets, list, y, write);
-  }
+  products(ctx, Product::kForward, x, offsets, list, y, write);
 }
 
 void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, const GroupOffsets& offsets,
@@ -162,12 +155,7 @@ void dgrad(const char* op, ExecContext& ctx, const Tensor& dy, const GroupOffset
   for (const PackedWeight* w : weights)
     check(w->dgrad.defined(), op, ": a weight was packed without its dgrad image");
   check_offsets(op, offsets, weights.size(), dy.dim(0));
-  switch (ctx.device()) {
-    case Device::kCpu:
-      return products_cpu(ctx, dy, offsets.host(), weights, &PackedWeight::dgrad, dx, write);
-    case Device::kCuda:
-      return products_cuda(ctx, cuda_ops<LinearCuda>().dgrad, dy, offsets, list, dx, write);
-  }
+  products(ctx, Product::kDgrad, dy, offsets, list, dx, write);
 }
 
 /// Packed operands of one wave of wgrad; a run's part starts at its padded first token.
@@ -369,38 +357,27 @@ void prepare(ExecContext& ctx, const Shape& shape, DType dtype, bool with_dgrad,
         ", expected f32 or bf16");
   const bool is_matrix = ctx.device() == Device::kCuda;
   packed.dtype = dtype;
+  packed.is_fp8 = false;
+  packed.forward_scales = packed.dgrad_scales = Tensor();
   packed.out_features = shape[0];
   packed.in_features = shape[1];
-  reserve(ctx, packed.forward, is_matrix ? shape : image_shape(shape[0], shape[1], dtype), dtype);
+  ctx.reserve(packed.forward, is_matrix ? shape : image_shape(shape[0], shape[1], dtype), dtype);
   if (!with_dgrad)
     packed.dgrad = Tensor();
   else if (is_matrix)
     packed.dgrad = packed.forward;
   else
-    reserve(ctx, packed.dgrad, image_shape(shape[1], shape[0], dtype), dtype);
+    ctx.reserve(packed.dgrad, image_shape(shape[1], shape[0], dtype), dtype);
 }
 
 }  // namespace
 
-GroupOffsets GroupOffsets::even(size_t groups, int64_t rows_each) {
-  GroupOffsets offsets{List<int64_t>()};
-  for (size_t g = 0; g <= groups; ++g) offsets.even_.push_back(static_cast<int64_t>(g) * rows_each);
-  return offsets;
-}
-
-void WeightList::upload(ExecContext& ctx) const {
-  if (ctx.device() == Device::kCpu || addresses_.defined()) return;
-  std::vector<const void*> addresses;
-  for (const PackedWeight* weight : weights_)
-    addresses.push_back(weight->forward.raw(Device::kCuda));
-  addresses_ = kernels::upload(ctx, std::span<const void* const>(addresses));
-}
-
-void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_dgrad,
+void pack_weight(ExecContext& ctx, const Tensor& master, Precision precision, bool with_dgrad,
                  PackedWeight& packed) {
   check(master.defined(), "pack_weight: master is undefined");
   check_dtype("pack_weight", "master", master, DType::kF32);
-  prepare(ctx, master.shape(), dtype, with_dgrad, packed);
+  if (precision.is_fp8) return pack_fp8_weight(ctx, master, with_dgrad, packed);
+  prepare(ctx, master.shape(), precision.dtype, with_dgrad, packed);
   switch (ctx.device()) {
     case Device::kCpu:
       return pack_cpu(ctx, master, packed);
@@ -409,9 +386,14 @@ void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_
   }
 }
 
-void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, DType dtype,
+void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, Precision precision,
                  PackedWeight& packed) {
-  prepare(ctx, shape, dtype, false, packed);
+  if (precision.is_fp8) {
+    Tensor master = ctx.empty(shape, DType::kF32);
+    fill_rows(ctx, read, master);
+    return pack_fp8_weight(ctx, master, false, packed);
+  }
+  prepare(ctx, shape, precision.dtype, false, packed);
   switch (ctx.device()) {
     case Device::kCpu:
       return pack_cpu(ctx, shape[0], shape[1], read, packed);

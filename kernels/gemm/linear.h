@@ -1,31 +1,46 @@
 #pragma once
+#include <array>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "kernels/list.h"
 #include "kernels/norm/elementwise.h"
+#include "kernels/precision.h"
 
 namespace moerl::kernels {
+
+/// The products that a weight takes part in by an image of it.
+enum class Product : uint8_t { kForward, kDgrad };
 
 /// The working image of one weight matrix W [out_features N, in_features K], rounded to the working
 /// type and laid out for the GEMM kernels; made from the fp32 master after every optimizer step.
 /// One layout for all instruction levels of the CPU. On kCuda it is W itself, [N, K], for both
-/// uses.
+/// uses. In FP8 images are codes and scales (fp8_linear.h), on both devices.
 struct PackedWeight {
   DType dtype = DType::kF32;  ///< working type: kF32 or kBF16
+  bool is_fp8 = false;
   int64_t out_features = 0, in_features = 0;
-  Tensor forward;  ///< for y = x W^T; packed again it stays where it is
-  Tensor dgrad;    ///< for dx = dy W; undefined in an inference-only image
+  Tensor forward;                       ///< for y = x W^T; packed again it stays where it is
+  Tensor dgrad;                         ///< for dx = dy W; undefined in an inference-only image
+  Tensor forward_scales, dgrad_scales;  ///< in FP8 alone
+
+  const Tensor& image(Product product) const {
+    return product == Product::kForward ? forward : dgrad;
+  }
+  const Tensor& scales(Product product) const {
+    return product == Product::kForward ? forward_scales : dgrad_scales;
+  }
 };
 
 /// Fills `packed` (allocated on first use, reused afterwards) from the fp32 master [N, K].
 /// bf16 values are rounded to nearest even.
-void pack_weight(ExecContext& ctx, const Tensor& master, DType dtype, bool with_dgrad,
+void pack_weight(ExecContext& ctx, const Tensor& master, Precision precision, bool with_dgrad,
                  PackedWeight& packed);
-/// The same without the dgrad image, from a master that need not be in memory as a whole.
+/// The same without the dgrad image, from a master that need not be in memory as a whole (but in
+/// FP8 is, for as long as this takes).
 /// @param shape  [N, K].  @param read  called once for every row.
-void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, DType dtype,
+void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, Precision precision,
                  PackedWeight& packed);
 
 /// y[t, n] = sum_k x[t, k] W[n, k].
@@ -34,7 +49,7 @@ void pack_weight(ExecContext& ctx, const Shape& shape, const ReadRows& read, DTy
 /// multiply-adds per output, k ascending, from +0. bf16 (the order of AMX TDPBF16PS): k in blocks
 /// of 32 (zero padded); in each block a chain over even k and a chain over odd k, each from +0;
 /// their sum is added to the output, blocks ascending. Denormals are flushed. The fp32 result is
-/// rounded once when y is bf16. A row's bits depend on that row and W only.
+/// rounded once when y is bf16. A row's bits depend on that row and W only. FP8: fp8_linear.h.
 ///
 /// @param x  [T, K] of the working type.  @param y  [T, N], fp32 or the working type; T may be 0.
 /// @param write  kAccumulate adds the finished sum to y (fp32 y only).
@@ -81,8 +96,8 @@ class GroupOffsets {
 };
 
 /// The weights of a grouped product, one of each group: images that others own and may pack again.
-/// On kCuda the table of their addresses is copied to the device once: an image that has been
-/// packed stays where it is.
+/// On kCuda tables of their addresses lie on the device: an image that has been packed stays where
+/// it is.
 class WeightList {
  public:
   WeightList() = default;
@@ -90,17 +105,20 @@ class WeightList {
       : weights_(std::move(weights)) {}
 
   std::span<const PackedWeight* const> host() const { return weights_; }
-  /// Makes the table, unless there is one. REQUIRES: all are packed.
+  /// Makes the tables, unless there are these. REQUIRES: all are packed alike.
   void upload(ExecContext& ctx) const;
-  /// The matrices' addresses, in the memory of kCuda.
-  const void* const* data(ExecContext& ctx) const {
-    upload(ctx);
-    return static_cast<const void* const*>(addresses_.raw(Device::kCuda));
-  }
+  /// The addresses of the images in the memory of kCuda; behind them in FP8 those of the scales.
+  const void* const* data(ExecContext& ctx, Product product) const;
 
  private:
+  struct Table {
+    std::vector<const void*> addresses;
+    Tensor on_device;
+  };
+  void upload(ExecContext& ctx, Product product) const;
+
   std::vector<const PackedWeight*> weights_;
-  mutable Tensor addresses_;
+  mutable std::array<Table, 2> tables_;
 };
 
 /// linear_forward for each group with a weight of its own (experts, heads): rows of x that belong

@@ -1,37 +1,9 @@
 #include "kernels/cuda/backend.h"
-#include "kernels/gemm/linear_impl.h"
+#include "kernels/gemm/linear_groups_cuda.h"
 #include "kernels/gemm/linear_tile_cuda.h"
 
 namespace moerl::kernels::cuda {
 namespace {
-
-/// Rows [begin, end) of a tile that is all of one group; none if group < 0.
-struct RowTile {
-  int64_t group, begin, end;
-};
-
-/// The tile-th tile of [begin, end).
-__device__ RowTile row_tile(int64_t group, int64_t begin, int64_t end, int64_t tile, int size) {
-  begin += tile * size;
-  return {begin < end ? group : -1, begin, begin + size < end ? begin + size : end};
-}
-
-/// The tile-th tile when every group is cut by itself. The sizes of uneven groups are known to the
-/// device only, so a grid has a tile more for each of them than rows need, and some have no rows.
-__device__ RowTile find_row_tile(const LinearGroups& groups, int64_t rows, int64_t tile, int size) {
-  if (groups.count == 0) return row_tile(0, 0, rows, tile, size);
-  if (groups.offsets == nullptr) {
-    const int64_t tiles = (groups.rows_each + size - 1) / size, group = tile / tiles;
-    const int64_t begin = group * groups.rows_each;
-    return row_tile(group, begin, begin + groups.rows_each, tile % tiles, size);
-  }
-  for (int64_t g = 0; g < groups.count; ++g) {
-    const int64_t begin = groups.offsets[g] + tile * size, end = groups.offsets[g + 1];
-    if (begin < end) return {g, begin, begin + size < end ? begin + size : end};
-    tile -= (end - groups.offsets[g] + size - 1) / size;
-  }
-  return {-1, 0, 0};
-}
 
 template <typename T>
 __device__ const T* advance(const void* data, int64_t elements) {
@@ -119,17 +91,13 @@ void launch_mma(const char* op, const LinearCudaProduct& args, dim3 grid) {
 template <bool kTransposed>
 void launch_product(const char* op, const LinearCudaProduct& args) {
   if (args.rows == 0) return;
-  const int64_t groups = args.groups.count;
-  const bool even = groups > 0 && args.groups.offsets == nullptr;
   auto grid = [&](int rows) {
-    const int64_t tiles = even ? groups * blocks_for(args.groups.rows_each, rows)
-                               : blocks_for(args.rows, rows) + groups;
-    return dim3(blocks_for(args.columns, 64), static_cast<unsigned>(tiles));
+    return dim3(blocks_for(args.columns, 64), row_tiles(args.groups, args.rows, rows));
   };
   if (args.dtype == DType::kF32) {
     launch(op, fma_product_kernel<kTransposed>,
            {grid(kFmaExtent), kFmaThreads, FmaTile<false, kTransposed>::kSharedBytes}, args);
-  } else if (args.rows <= 16 * (groups + 1)) {
+  } else if (has_few_rows(args.groups, args.rows)) {
     launch_mma<16, kTransposed>(op, args, grid(16));
   } else {
     launch_mma<64, kTransposed>(op, args, grid(64));

@@ -49,15 +49,15 @@ void Linear::pack(ExecContext& ctx, const PackOptions& options) {
 void Linear::pack_rows(ExecContext& ctx, const PackOptions& options, int64_t begin, int64_t end,
                        bool with_dgrad, kernels::PackedWeight& image) const {
   if (options.source == nullptr)
-    return kernels::pack_weight(ctx, value_.rows(begin, end), options.dtype, with_dgrad, image);
+    return kernels::pack_weight(ctx, value_.rows(begin, end), options.precision, with_dgrad, image);
   const Shape shape = {end - begin, in_features()};
   const auto read = [&](int64_t first, int64_t last, DType dtype, void* out) {
     read_rows(*options.source, begin + first, begin + last, dtype, out);
   };
-  if (!with_dgrad) return kernels::pack_weight(ctx, shape, read, options.dtype, image);
+  if (!with_dgrad) return kernels::pack_weight(ctx, shape, read, options.precision, image);
   Tensor rows = ctx.empty(shape, DType::kF32);
   kernels::fill_rows(ctx, read, rows);
-  kernels::pack_weight(ctx, rows, options.dtype, true, image);
+  kernels::pack_weight(ctx, rows, options.precision, true, image);
 }
 
 void Linear::finish(const PackOptions& options) const {

@@ -81,15 +81,17 @@ void Mla::pack(ExecContext& ctx, const PackOptions& options) {
   q_b_proj_.pack(ctx, options);
   kv_a_proj_.pack(ctx, options);
   o_proj_.pack(ctx, options);
-  if (!absorbed_) return kv_b_proj_.pack(ctx, options);
+  // In both forms: the absorbed one contracts over another axis than the scales of FP8 lie along.
+  const PackOptions of_kv_b = options.without_fp8();
+  if (!absorbed_) return kv_b_proj_.pack(ctx, of_kv_b);
 
   for (int64_t h = 0; h < heads_; ++h) {
     const int64_t row = h * (dn_ + dv_);
     kernels::PackedWeight& up_k = up_k_[static_cast<size_t>(h)];
     kernels::PackedWeight& up_v = up_v_[static_cast<size_t>(h)];
     // W_UK is used transposed: its dgrad image is what forward reads.
-    kv_b_proj_.pack_rows(ctx, options, row, row + dn_, true, up_k);
-    kv_b_proj_.pack_rows(ctx, options, row + dn_, row + dn_ + dv_, options.with_dgrad, up_v);
+    kv_b_proj_.pack_rows(ctx, of_kv_b, row, row + dn_, true, up_k);
+    kv_b_proj_.pack_rows(ctx, of_kv_b, row + dn_, row + dn_ + dv_, options.with_dgrad, up_v);
   }
   up_k_images_.upload(ctx), up_v_images_.upload(ctx);
   kv_b_proj_.finish(options);

@@ -75,7 +75,7 @@ void Moe::enable_gradients() {
 
 void Moe::pack(ExecContext& ctx, const PackOptions& options) {
   PackOptions of_gate = options;
-  of_gate.dtype = DType::kF32;
+  of_gate.precision = DType::kF32;
   gate_.pack(ctx, of_gate);
   for (SwiGluMlp& expert : own_) expert.pack(ctx, options);
   gate_up_images_.upload(ctx), down_images_.upload(ctx);

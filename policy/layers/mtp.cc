@@ -30,7 +30,7 @@ void MtpModule::enable_gradients() {
 }
 
 void MtpModule::pack(ExecContext& ctx, const PackOptions& options) {
-  eh_proj_.pack(ctx, options);
+  eh_proj_.pack(ctx, options.without_fp8());
   block_.pack(ctx, options);
 }
 

@@ -54,6 +54,13 @@ TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
             2 * budget.working_weights);
   EXPECT_EQ(memory_budget(countdown({"device=cuda"}), model).working_weights,
             budget.working_weights / 2);
+  // In FP8 a byte of each direction, also on CUDA; and a scale for each 16384 of them.
+  const int64_t in_fp8 = model.num_fp8_parameters(), plain = model.num_parameters() - in_fp8;
+  EXPECT_GT(in_fp8, plain);
+  EXPECT_EQ(memory_budget(countdown({"model.dtype=fp8"}), model).working_weights,
+            4 * plain + 2 * in_fp8 + 2 * in_fp8 / 4096);
+  EXPECT_EQ(memory_budget(countdown({"model.dtype=fp8", "device=cuda"}), model).working_weights,
+            2 * plain + 2 * in_fp8 + 2 * in_fp8 / 4096);
   EXPECT_EQ(budget.decode_graphs, 0);
   const MemoryBudget on_gpu = memory_budget(countdown({"device=cuda"}), model);
   EXPECT_GT(on_gpu.decode_graphs, 512 * model.vocab_size * 4);  // logits of max_num_seqs rows
@@ -89,6 +96,8 @@ TEST(MemoryBudgetTest, RanksDivideOptimizerAndExperts) {
   EXPECT_EQ(two.optimizer, 2 * n);
   EXPECT_EQ(two.working_weights, 4 * (n - routed / 2));
   EXPECT_EQ(two.reference, 6 * (n - routed / 2));
+  EXPECT_LT(with({"parallel.expert_parallel_size=2", "model.dtype=fp8"}).working_weights,
+            with({"model.dtype=fp8"}).working_weights);
   EXPECT_EQ(with({"parallel.expert_parallel_size=2", "rollout.addresses=[\"h:1\"]"}).masters,
             4 * n);
 }

@@ -92,7 +92,7 @@ TEST(RecipeTest, AllViolationsAreReportedAtOnce) {
   const std::string error = config_error(R"(
 seed: -1
 sed: 3
-model: {config: a, path: b, dtype: fp8}
+model: {config: a, path: b, dtype: int8}
 task: {name: countdown, countdown: {max_target: 70, max_value: 60}}
 reward: {max_unscorable: 2}
 stages:

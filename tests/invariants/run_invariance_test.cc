@@ -24,6 +24,7 @@ const Numerics kNumerics[] = {
     {"bf16_absorbed", {"model.dtype=bf16", "model.mla_form=absorbed"}},
     {"f32_expanded", {"model.dtype=f32", "model.mla_form=expanded"}},
     {"f32_absorbed", {"model.dtype=f32", "model.mla_form=absorbed"}},
+    {"fp8_expanded", {"model.dtype=fp8", "model.mla_form=expanded"}},
 };
 
 class RunInvariance : public ::testing::TestWithParam<Numerics> {
@@ -76,8 +77,8 @@ TEST_P(RunInvariance, LimitsOfTheEngineChangeNothing) {
 // that start together most are preempted.
 TEST_P(RunInvariance, PreemptionChangesNothing) {
   EXPECT_TRUE(same_run(
-      run(), run({GetParam().overrides[0] == "model.dtype=bf16" ? "rollout.kv_cache_gb=5e-5"
-                                                                : "rollout.kv_cache_gb=1e-4"})));
+      run(), run({GetParam().overrides[0] == "model.dtype=f32" ? "rollout.kv_cache_gb=1e-4"
+                                                               : "rollout.kv_cache_gb=5e-5"})));
 }
 
 TEST_P(RunInvariance, RecomputingActivationsChangesNothing) {

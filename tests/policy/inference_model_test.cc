@@ -55,17 +55,18 @@ TEST_F(InferenceModelTest, HasTheBitsOfAModelWithMasters) {
   for (const ModelConfig& config :
        {tiny_config(), absorbed, plain_config(), with_form(plain_config(), "absorbed"),
         tiny_deepseek_v2(), tiny_llama(), tiny_qwen2(), tiny_qwen3(), tiny_qwen3_moe()}) {
-    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const Precision precision :
+         {Precision(DType::kBF16), Precision(DType::kF32), Precision::fp8()}) {
       fs::remove_all(directory);
-      const auto model = make_model(ctx, config, dtype);
+      const auto model = make_model(ctx, config, precision);
       save_model(ctx, *model, directory, DType::kF32);
-      Transformer loaded(config, dtype, Masters::kDropped);
+      Transformer loaded(config, precision, Masters::kDropped);
       for (int round = 0; round < 2; ++round)  // loading again replaces the weights
         load_weights(ctx, loaded, directory);
       EXPECT_EQ(weights_hash(ctx, loaded, directory), weights_hash(*model));
       const std::vector<Tensor> expected = logits_of(ctx, *model), got = logits_of(ctx, loaded);
       for (size_t i = 0; i < expected.size(); ++i)
-        EXPECT_TRUE(same_bits(got[i], expected[i])) << config.model_type << dtype_name(dtype) << i;
+        EXPECT_TRUE(same_bits(got[i], expected[i])) << config.model_type << precision.name() << i;
     }
   }
 }

@@ -126,9 +126,10 @@ inline ModelConfig with_form(ModelConfig config, const std::string& form) {
 /// Random weights of a seed, on ctx's device; norms and router biases are uneven too. Packed,
 /// gradients enabled.
 inline std::unique_ptr<Transformer> make_model(ExecContext& ctx, const ModelConfig& config,
-                                               DType dtype, uint64_t seed = 7,
+                                               Precision precision, uint64_t seed = 7,
                                                const ExpertParallel& experts = {}) {
-  auto model = std::make_unique<Transformer>(config, dtype, Masters::kKept, ctx.device(), experts);
+  auto model =
+      std::make_unique<Transformer>(config, precision, Masters::kKept, ctx.device(), experts);
   model->init_weights(seed);
   for (Parameter* p : model->parameters()) {
     if (p->value.shape().rank() >= 2) continue;

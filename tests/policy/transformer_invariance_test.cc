@@ -15,11 +15,11 @@ namespace {
 struct Case {
   std::string name;
   ModelConfig config;
-  DType dtype;
+  Precision precision;
   friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
 };
 
-/// Every family, and both forms of latent attention, in both types.
+/// Every family, and both forms of latent attention, in every precision.
 std::vector<Case> cases() {
   const std::pair<std::string, ModelConfig> models[] = {
       {"expanded", with_form(tiny_config(), "expanded")},
@@ -31,8 +31,8 @@ std::vector<Case> cases() {
       {"Qwen3Moe", tiny_qwen3_moe()}};
   std::vector<Case> all;
   for (const auto& [name, config] : models)
-    for (DType dtype : {DType::kF32, DType::kBF16})
-      all.push_back({(dtype == DType::kF32 ? "F32_" : "BF16_") + name, config, dtype});
+    for (Precision precision : {Precision(DType::kF32), Precision(DType::kBF16), Precision::fp8()})
+      all.push_back({std::string(precision.name()) + "_" + name, config, precision});
   return all;
 }
 
@@ -40,7 +40,7 @@ class TransformerInvarianceTest : public ::testing::TestWithParam<Case> {
  protected:
   TransformerInvarianceTest()
       : config(GetParam().config),
-        model(make_model(ctx, config, GetParam().dtype)),
+        model(make_model(ctx, config, GetParam().precision)),
         sequences(random_sequences({70, 3, 41, 32, 1}, config)) {}
 
   /// Hidden states of each sequence, computed alone.
@@ -137,7 +137,7 @@ TEST_P(TransformerInvarianceTest, ChunksAndTokenByTokenDecodingEqualOnePass) {
 TEST_P(TransformerInvarianceTest, DecodingBeyondASplitOfTheKeysEqualsOnePass) {
   const int64_t split = kernels::kKvSplit, length = split + 2;
   config.max_position_embeddings = 2 * split;
-  model = make_model(ctx, config, GetParam().dtype);
+  model = make_model(ctx, config, GetParam().precision);
   const std::vector<int32_t> tokens = random_sequences({length}, config)[0];
   std::vector<int32_t> table(static_cast<size_t>(length / kernels::kKvBlock) + 1);
   std::iota(table.rbegin(), table.rend(), 0);

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 #include <set>
 
+#include "policy/checkpoint_export.h"
 #include "tests/policy/tiny_model.h"
 #include "tests/testing/same_bits.h"
 #include "tests/testing/tolerance.h"
@@ -82,6 +84,56 @@ TEST(TransformerTest, InitWeightsDependsOnSeedAndNameAlone) {
   EXPECT_NEAR(std::sqrt(squares / static_cast<double>(n)), 0.2, 0.004);
   EXPECT_FALSE(same_bits(parameter(a, "model.layers.1.mlp.experts.0.up_proj.weight").value,
                          parameter(a, "model.layers.1.mlp.experts.1.up_proj.weight").value));
+}
+
+TEST(TransformerTest, Fp8CountsTheMatricesThatAnFp8CheckpointHasWithoutTheLatentsExpansion) {
+  for (const ModelConfig& config : {tiny_config(), plain_config(), tiny_deepseek_v2(), tiny_llama(),
+                                    tiny_qwen2(), tiny_qwen3(), tiny_qwen3_moe()}) {
+    Transformer model(config, Precision::fp8());
+    int64_t expected = 0;
+    for (const Parameter* p : model.parameters())
+      if (is_fp8_weight(p->name, p->value.shape().rank()) && !p->name.ends_with("kv_b_proj.weight"))
+        expected += p->value.numel();
+    EXPECT_EQ(config.num_fp8_parameters(), expected) << config.model_type;
+  }
+}
+
+TEST(TransformerTest, Fp8LeavesHeadAndRouterAsTheyAre) {
+  ExecContext ctx(2);
+  for (const ModelConfig& config : {tiny_config(), tiny_qwen3_moe()}) {
+    const auto fp8 = make_model(ctx, config, Precision::fp8());
+    EXPECT_FALSE(fp8->head().is_fp8);
+    EXPECT_EQ(fp8->numeric_family(), "cpu-fp8");
+    EXPECT_EQ(fp8->dtype(), DType::kBF16);
+  }
+  EXPECT_INVALID_ARGUMENT(Transformer(tiny_config(), Precision(DType::kF32, true)),
+                          "fp8 needs bf16 activations");
+}
+
+// Dense, so that rounding sends no token to another expert.
+TEST(TransformerTest, GradientsInFp8PointWhereThoseOfFp32Do) {
+  ExecContext ctx(2);
+  const ModelConfig config = tiny_llama();
+  const auto exact = make_model(ctx, config, DType::kF32);
+  const auto fp8 = make_model(ctx, config, Precision::fp8());
+  const auto sequences = random_sequences({30, 11}, config);
+  const double loss = loss_and_gradients(ctx, *exact, sequences).loss;
+  EXPECT_NEAR(loss_and_gradients(ctx, *fp8, sequences).loss, loss, 0.02 * loss);
+  // Of the queries and keys they are differences of like numbers, which show rounding most.
+  const auto cosine = [](const std::vector<double>& a, const std::vector<double>& b) {
+    return std::inner_product(a.begin(), a.end(), b.begin(), 0.0) /
+           std::sqrt(std::inner_product(a.begin(), a.end(), a.begin(), 0.0) *
+                     std::inner_product(b.begin(), b.end(), b.begin(), 0.0));
+  };
+  const std::vector<Tensor> want = gradients(*exact), got = gradients(*fp8);
+  std::vector<double> all_want, all_got;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const std::vector<double> a = to_doubles(got[i]), b = to_doubles(want[i]);
+    EXPECT_GT(cosine(a, b), 0.9) << exact->parameters()[i]->name;
+    all_got.insert(all_got.end(), a.begin(), a.end());
+    all_want.insert(all_want.end(), b.begin(), b.end());
+  }
+  EXPECT_GT(cosine(all_got, all_want), 0.95);
 }
 
 TEST(TransformerTest, TwoMicroBatchesAddUpToOne) {

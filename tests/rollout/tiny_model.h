@@ -42,10 +42,10 @@ inline ModelConfig tiny_config(const std::string& mla_form = "expanded") {
 
 /// A model with an execution context of its own.
 struct TinyModel {
-  explicit TinyModel(DType dtype = DType::kBF16, const std::string& mla_form = "expanded",
+  explicit TinyModel(Precision precision = DType::kBF16, const std::string& mla_form = "expanded",
                      int num_threads = 1, uint64_t seed = 3, Device device = Device::kCpu)
       : ctx(num_threads, detect_isa(), device),
-        model(tiny_config(mla_form), dtype, Masters::kKept, device) {
+        model(tiny_config(mla_form), precision, Masters::kKept, device) {
     model.init_weights(seed);
     model.pack(ctx);
   }

@@ -19,14 +19,14 @@
 namespace moerl::testing {
 namespace {
 
-using Variant = std::tuple<DType, std::string>;
+using Variant = std::tuple<Precision, std::string>;
 
 auto variants() {
-  return ::testing::Combine(::testing::Values(DType::kBF16, DType::kF32),
+  return ::testing::Combine(::testing::Values(DType::kBF16, DType::kF32, Precision::fp8()),
                             ::testing::Values("expanded", "absorbed"));
 }
 std::string variant_name(const ::testing::TestParamInfo<Variant>& p) {
-  return std::string(dtype_name(std::get<0>(p.param))) + "_" + std::get<1>(p.param);
+  return std::string(std::get<0>(p.param).name()) + "_" + std::get<1>(p.param);
 }
 
 /// Of up to a dozen sequences, so that a run passes through several buckets.
@@ -71,14 +71,15 @@ TEST_P(EngineOnDeviceTest, GraphsHaveTheBitsOfEagerSteps) {
   const CompletionMap expected = run(*device_, eager(tiny_engine_config()), request());
   EXPECT_EQ(status_.num_graph_steps, 0);
   expect_same_bits(graphs, expected);
-  if (std::get<0>(GetParam()) != DType::kF32) return;
+  if (std::get<0>(GetParam()) != Precision(DType::kF32)) return;
   const auto cpu = model(Device::kCpu);
   expect_same_bits(graphs, run(*cpu, tiny_engine_config(), request()));
 }
 
 // Preempted sequences come back to other blocks; a step holds as many as there is room for.
 TEST_P(EngineOnDeviceTest, PreemptionAndLimitsChangeNothing) {
-  const GenerateRequest wanted = request(4, 2, 40);
+  GenerateRequest wanted = request(4, 2, 40);
+  wanted.sampling.stop_token_ids.clear();
   const CompletionMap reference = run(*device_, eager(tiny_engine_config()), wanted);
   EngineConfig config = tiny_engine_config();
   config.num_kv_blocks = 7;
@@ -128,7 +129,7 @@ TEST_P(EngineOnDeviceTest, NewWeightsAreThoseOfTheNextStep) {
 }
 
 TEST_P(EngineOnDeviceTest, WeightsThatAreLoadedAgainAreThoseOfTheNextStep) {
-  Transformer dropped(device_->model.config(), device_->model.dtype(), Masters::kDropped,
+  Transformer dropped(device_->model.config(), device_->model.precision(), Masters::kDropped,
                       Device::kCuda);
   const auto other = model(Device::kCuda, 4);
   MastersOf first(device_->model), second(other->model);
@@ -330,9 +331,10 @@ TEST(DecodeGraphsMemoryTest, IsAtLeastWhatAndAtMostTwiceWhatTheyTake) {
   for (const ModelConfig& config :
        {tiny_config("expanded"), tiny_config("absorbed"), plain_config(), tiny_deepseek_v2(),
         tiny_llama(), tiny_qwen2(), tiny_qwen3_moe()})
-    for (DType dtype : {DType::kBF16, DType::kF32}) {
-      const auto model = make_model(device, config, dtype);
-      KvCache cache(config, dtype, 16, Device::kCuda);
+    for (Precision precision :
+         {Precision(DType::kBF16), Precision(DType::kF32), Precision::fp8()}) {
+      const auto model = make_model(device, config, precision);
+      KvCache cache(config, precision.dtype, 16, Device::kCuda);
       DecodeGraphs graphs(*model, cache, device, 64, std::make_shared<MemoryPool>(true));
       const std::vector<int32_t> table = {3};
       const ForwardBatch batch{{1}, {0}, {{0, 1, 0, table}}};
@@ -343,9 +345,9 @@ TEST(DecodeGraphsMemoryTest, IsAtLeastWhatAndAtMostTwiceWhatTheyTake) {
       const std::span log_probs(&log_prob, 1);
       graphs.step(batch, params, tokens, log_probs);
       const double took = static_cast<double>(graphs.memory_bytes()),
-                   said = static_cast<double>(DecodeGraphs::memory_estimate(config, dtype, 64));
-      EXPECT_GE(said, took) << config.model_type << " " << dtype_name(dtype);
-      EXPECT_LE(said, 2 * took) << config.model_type << " " << dtype_name(dtype);
+                   said = static_cast<double>(DecodeGraphs::memory_estimate(config, precision, 64));
+      EXPECT_GE(said, took) << config.model_type << " " << precision.name();
+      EXPECT_LE(said, 2 * took) << config.model_type << " " << precision.name();
     }
 }
 

@@ -63,8 +63,14 @@ TEST_F(RunOnDeviceTest, RanksComputeTheRunOfOne) {
   EXPECT_TRUE(same_run(train_on_ranks(2, folder_ / "experts", on_ranks, emulated_), one));
 }
 
-TEST_F(RunOnDeviceTest, Bf16SamplesWhatItTrains) {
-  const RunResult cuda = run("cuda", "cuda", {}), cpu = run("cpu", "cpu", {});
+class TensorCoreRunTest : public RunOnDeviceTest,
+                          public ::testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(, TensorCoreRunTest, ::testing::Values("bf16", "fp8"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(TensorCoreRunTest, SamplesWhatItTrains) {
+  const Arguments precision = {std::string("model.dtype=") + GetParam()};
+  const RunResult cuda = run("cuda", "cuda", precision), cpu = run("cpu", "cpu", precision);
   int steps = 0;
   for (size_t i = 0; i < cuda.metrics.size(); ++i) {
     const nlohmann::json& line = cuda.metrics[i];
@@ -72,7 +78,7 @@ TEST_F(RunOnDeviceTest, Bf16SamplesWhatItTrains) {
       EXPECT_EQ(line["training/rollout_probs_diff_max"], 0) << line;
       ++steps;
     }
-    // The same data in the same order: the losses agree as far as bf16 does.
+    // The same data in the same order: the losses agree as far as the precision does.
     if (line.contains("train/loss")) {
       const double loss = line["train/loss"], on_cpu = cpu.metrics.at(i)["train/loss"];
       EXPECT_NEAR(loss, on_cpu, 0.01 * on_cpu);
