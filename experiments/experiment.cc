@@ -10,6 +10,7 @@
 #include "experiments/reward_settings.h"
 #include "experiments/stages/grpo_metrics.h"
 #include "experiments/stages/stage.h"
+#include "kernels/memory_arena.h"
 #include "policy/parallel/collectives.h"
 #include "policy/weights_io.h"
 #include "rollout/step_together.h"
@@ -57,8 +58,11 @@ Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int
   ExpertParallel::check_experts(config.n_routed_experts, recipe_.parallel.expert_parallel_size);
   const MemoryBudget budget = memory_budget(recipe_, config);
   require_memory(recipe_, budget);
-  // A GPU's memory has no swap behind it: who watches it wants to know what to expect.
-  if (recipe_.device == "cuda") progress_.note(memory_table(recipe_, budget));
+  if (recipe_.device == "cuda") {
+    // All of it now: whoever else uses the device is noticed before the first step.
+    progress_.note(memory_table(recipe_, budget));
+    device_arena().reserve(static_cast<size_t>(budget.total()));
+  }
   if (is_main())
     directory_ =
         std::make_unique<RunDirectory>(run_path, recipe_.to_yaml(), recipe_.trainer.resume_mode);
@@ -186,6 +190,11 @@ void Experiment::finish_step(const StageConfig& stage, std::map<std::string, dou
   const auto is_due = [&](int64_t freq) {
     return last || (freq > 0 && state_.stage_step % freq == 0);
   };
+  if (recipe_.device == "cuda") {
+    const MemoryArena::Usage memory = device_arena().usage();
+    metrics["perf/max_memory_allocated_gb"] = static_cast<double>(memory.most_used) / (1 << 30);
+    metrics["perf/max_memory_reserved_gb"] = static_cast<double>(memory.most_reserved) / (1 << 30);
+  }
   progress_.step_done(state_.stage_step, numbers);
   if (is_due(stage.test_freq.value_or(recipe_.trainer.test_freq))) evaluate(stage.name, metrics);
   if (is_main())

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "kernels/memory_arena.h"
+
 namespace moerl {
 namespace {
 
@@ -10,7 +12,7 @@ thread_local std::shared_ptr<MemoryPool> current_pool;
 }  // namespace
 
 MemoryPool::~MemoryPool() {
-  for (const auto& [block, size] : blocks_) kernels::device_memory().free(block);
+  for (const auto& [block, size] : blocks_) device_arena().give(block);
 }
 
 void* MemoryPool::take(size_t bytes) {
@@ -20,7 +22,7 @@ void* MemoryPool::take(size_t bytes) {
     unused_.erase(fit);
     return block;
   }
-  void* block = kernels::device_memory().allocate(bytes);
+  void* block = device_arena().take(bytes);
   blocks_.emplace(block, bytes);
   bytes_ += static_cast<int64_t>(bytes);
   return block;

@@ -8,10 +8,10 @@
 
 namespace moerl {
 
-/// Memory of kCuda that is set apart: it goes from tensor to tensor of those that are made under a
-/// Scope of the pool, and to nobody else before the pool ends. What a CUDA graph works in: the
-/// graph writes there at every launch, whichever tensors are left. Thread safety: of one thread at
-/// a time, with all tensors that lie in it.
+/// Memory of kCuda's arena (memory_arena.h) that is set apart: it goes from tensor to tensor of
+/// those that are made under a Scope of the pool, and to nobody else before the pool ends. What a
+/// CUDA graph works in: the graph writes there at every launch, whichever tensors are left. Thread
+/// safety: of one thread at a time, with all tensors that lie in it.
 class MemoryPool {
  public:
   /// @param recycles  tensors take over the memory of those that have gone. Not so in the emulator
@@ -22,10 +22,10 @@ class MemoryPool {
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
 
-  /// Contents are whatever was there. @throws std::runtime_error out of the device's memory.
+  /// Contents are whatever was there. @throws OutOfDeviceMemory.
   void* take(size_t bytes);
   void give(void* block);
-  /// Taken from the device.
+  /// Taken from the arena.
   int64_t bytes() const { return bytes_; }
 
   /// While it lives, the tensors that this thread makes on kCuda lie in the pool, and keep it.

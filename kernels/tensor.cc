@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "kernels/cuda/backend.h"
+#include "kernels/memory_arena.h"
 #include "kernels/memory_pool.h"
 
 namespace moerl {
@@ -26,18 +27,15 @@ constexpr size_t kSmallestInHugePage = kHugePage;
 constexpr size_t kSmallestInHugePage = size_t{64} << 10;
 #endif
 
-/// Recycles freed blocks by exact size class: a training step asks for the same sizes again and
-/// again, and fresh pages cost more than the kernels that fill them. Blocks of 64 KiB and more lie
-/// in huge pages, those below 2 MiB several to one of them: a model's experts are that small, and
-/// on pages of 4 KiB the processor does not foresee their reading. The device's allocator waits for
-/// all that runs there, so its blocks are recycled as well.
+/// Main memory. Recycles freed blocks by exact size class: a training step asks for the same sizes
+/// again and again, and fresh pages cost more than the kernels that fill them. Blocks of 64 KiB and
+/// more lie in huge pages, those below 2 MiB several to one of them: a model's experts are that
+/// small, and on pages of 4 KiB the processor does not foresee their reading.
 class BlockCache {
  public:
-  static BlockCache& of(Device device) {
-    // Never destroyed: tensors may outlive statics.
-    static auto* cpu = new BlockCache(Device::kCpu);
-    static auto* cuda = new BlockCache(Device::kCuda);
-    return device == Device::kCpu ? *cpu : *cuda;
+  static BlockCache& global() {
+    static auto* cache = new BlockCache;  // never destroyed: tensors may outlive statics
+    return *cache;
   }
   void* take(size_t size) {
     std::lock_guard lock(mutex_);
@@ -54,7 +52,11 @@ class BlockCache {
   /// Slabs stay.
   void release() {
     std::lock_guard lock(mutex_);
-    release_locked();
+    for (auto& [size, list] : free_) {
+      if (is_in_slab(size)) continue;
+      for (void* block : list) std::free(block);
+      list.clear();
+    }
   }
   /// Rounds up to a size class at most an eighth larger.
   static size_t size_class(size_t size) {
@@ -65,40 +67,9 @@ class BlockCache {
   }
 
  private:
-  explicit BlockCache(Device device) : device_(device) {}
-
-  bool is_in_slab(size_t size) const {
-    return device_ == Device::kCpu && size >= kSmallestInHugePage && size < kHugePage;
-  }
-
-  void release_locked() {
-    for (auto& [size, list] : free_) {
-      if (is_in_slab(size)) continue;
-      for (void* block : list) {
-        if (device_ == Device::kCuda)
-          kernels::device_memory().free(block);
-        else
-          std::free(block);
-      }
-      list.clear();
-    }
-  }
-
-  /// Blocks of other sizes make room where the device has none left.
-  void* allocate_on_device(size_t size) {
-    try {
-      return kernels::device_memory().allocate(size);
-    } catch (const std::runtime_error&) {
-      release_locked();
-      return kernels::device_memory().allocate(size);
-    }
-  }
+  static bool is_in_slab(size_t size) { return size >= kSmallestInHugePage && size < kHugePage; }
 
   void allocate(size_t size, std::vector<void*>& free) {
-    if (device_ == Device::kCuda) {
-      free.push_back(allocate_on_device(size));
-      return;
-    }
     if (size < kSmallestInHugePage) {
       void* block = std::aligned_alloc(kAlignment, size);
       if (block == nullptr) throw std::bad_alloc();
@@ -114,27 +85,14 @@ class BlockCache {
     for (size_t i = count; i-- > 0;) free.push_back(static_cast<char*>(slab) + i * size);
   }
 
-  const Device device_;
   std::mutex mutex_;
   std::map<size_t, std::vector<void*>> free_;
 };
 
-/// The emulator's memory is not recycled: it starts as NaN and is watched to the byte.
-bool is_recycled(Device device) {
-  return device == Device::kCpu || !kernels::device_memory().is_emulated;
-}
 /// Bytes of the block for a tensor of `bytes` bytes; never 0.
 size_t block_size(size_t bytes, Device device) {
   bytes = std::max<size_t>(bytes, 1);
-  return is_recycled(device) ? BlockCache::size_class(bytes) : bytes;
-}
-void* take_block(size_t size, Device device) {
-  return is_recycled(device) ? BlockCache::of(device).take(size)
-                             : kernels::device_memory().allocate(size);
-}
-void give_block(void* block, size_t size, Device device) {
-  is_recycled(device) ? BlockCache::of(device).give(block, size)
-                      : kernels::device_memory().free(block);
+  return device == Device::kCpu ? BlockCache::size_class(bytes) : bytes;
 }
 
 /// to and from are of any two devices.
@@ -163,8 +121,10 @@ Tensor::Storage::~Storage() {
   if (block == 0 || base == nullptr) return;  // lent, or there was none left
   if (pool)
     pool->give(base);
+  else if (device == Device::kCuda)
+    device_arena().give(base);
   else
-    give_block(base, block, device);
+    BlockCache::global().give(base, block);
 }
 
 Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
@@ -172,8 +132,10 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
   Storage& storage = *tensor.storage_;
   storage.block = block_size(static_cast<size_t>(storage.bytes), device);
   if (device == Device::kCuda) storage.pool = MemoryPool::current();
-  storage.base = static_cast<char*>(storage.pool ? storage.pool->take(storage.block)
-                                                 : take_block(storage.block, device));
+  storage.base =
+      static_cast<char*>(storage.pool              ? storage.pool->take(storage.block)
+                         : device == Device::kCuda ? device_arena().take(storage.block)
+                                                   : BlockCache::global().take(storage.block));
   return tensor;
 }
 
@@ -266,8 +228,8 @@ void Tensor::fill_zero() {
 }
 
 void Tensor::release_cache() {
-  BlockCache::of(Device::kCpu).release();
-  BlockCache::of(Device::kCuda).release();
+  BlockCache::global().release();
+  if (kernels::has_cuda_backend()) device_arena().release();
 }
 
 }  // namespace moerl

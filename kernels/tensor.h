@@ -39,9 +39,9 @@ constexpr const char* device_name(Device device) { return device == Device::kCpu
 
 /// A dense row-major array in the memory of one device. Copies and views share the memory; the last
 /// one frees it. A default-made tensor is empty: defined() is false.
-/// Memory is 64-byte aligned (256 on kCuda), in huge pages when large, and recycled between tensors
-/// of like size; under a MemoryPool::Scope that of kCuda is the pool's (kernels/memory_pool.h), which
-/// no other tensor gets.
+/// Memory is 64-byte aligned, in huge pages when large, and recycled between tensors of like size.
+/// That of kCuda is the arena's (kernels/memory_arena.h), or under a MemoryPool::Scope the pool's
+/// (kernels/memory_pool.h), which no other tensor gets.
 class Tensor {
  public:
   Tensor() = default;

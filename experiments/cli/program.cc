@@ -5,6 +5,8 @@
 #include <exception>
 
 #include "experiments/cli/commands.h"
+#include "experiments/memory_budget.h"
+#include "kernels/memory_arena.h"
 
 namespace moerl::cli {
 
@@ -41,6 +43,9 @@ int run_program(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
+  } catch (const OutOfDeviceMemory& error) {
+    std::fprintf(stderr, "moerl: error: %s; %s\n", error.what(), kMemoryAdvice);
+    return 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "moerl: error: %s\n", error.what());
     return 1;
