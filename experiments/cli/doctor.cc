@@ -9,6 +9,7 @@
 #include <fstream>
 #include <string>
 
+#include "common/shared_library.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "kernels/cuda/backend.h"

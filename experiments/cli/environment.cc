@@ -29,10 +29,6 @@ std::filesystem::path data_folder() {
   return home / ".cache/moerl/data";
 }
 
-std::filesystem::path program_directory() {
-  return std::filesystem::read_symlink("/proc/self/exe").parent_path();
-}
-
 int launched_ranks() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"})
     if (const char* value = std::getenv(name); value != nullptr)

@@ -15,9 +15,6 @@ Isa isa_from_environment();
 /// @throws ConfigError if none of the variables nor HOME is set.
 std::filesystem::path data_folder();
 
-/// Where the program and the libraries that it loads lie.
-std::filesystem::path program_directory();
-
 /// Processes that mpirun (Open MPI, MPICH) or srun has started this one with, itself included.
 int launched_ranks();
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "common/check.h"
+#include "common/shared_library.h"
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "experiments/experiment.h"
