@@ -13,7 +13,8 @@ set(MOERL_ISA_FLAGS_amx ${MOERL_ISA_FLAGS_avx512} -mamx-tile -mamx-bf16)
 function(moerl_kernels_library folder)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cc)
-  list(FILTER sources EXCLUDE REGEX "/cuda/emulator/")  # tests/simt builds it
+  # tests/simt builds the one, kernels/cuda/CMakeLists.txt the other.
+  list(FILTER sources EXCLUDE REGEX "/(cuda/emulator|gemm/cublaslt)/")
   set(level_sources ${sources})
   list(FILTER level_sources INCLUDE REGEX "_cpu\\.cc$")
   set(amx_sources ${sources})

@@ -11,6 +11,7 @@
 #include "experiments/reward_settings.h"
 #include "experiments/stages/stage.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/gemm/dense_proof.h"
 #include "policy/kv_cache.h"
 #include "rollout/decode_graphs.h"
 
@@ -36,6 +37,14 @@ int64_t saved_bytes_per_token(const ModelConfig& c, DType dtype) {
                     : 3 * c.intermediate_size;
   }
   return elements * dtype_size(dtype);
+}
+
+/// What proving that cuBLASLt has the kernels' bits takes, at most: on the widest of the products
+/// that are not grouped.
+int64_t product_proof_bytes(const ModelConfig& c) {
+  const int64_t attention = c.num_attention_heads * std::max(c.head_dim, c.qk_head_dim());
+  return kernels::dense_proof_bytes(std::max({c.vocab_size, 2 * c.intermediate_size, attention}),
+                                    c.hidden_size);
 }
 
 std::string gib(int64_t bytes) {
@@ -110,6 +119,8 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
       budget.decode_graphs = recipe.rollout.num_workers *
                              DecodeGraphs::memory_estimate(model, precision, engine.max_num_seqs);
   }
+  if (recipe.device == "cuda" && dtype == DType::kBF16)
+    budget.product_proof = product_proof_bytes(model);
   for (const StageConfig& stage : recipe.stages) {
     const bool is_sft = stage.type == "sft";
     const int64_t tokens = is_sft ? stage.sft.max_token_len : stage.actor.ppo_max_token_len;
@@ -138,6 +149,8 @@ std::string memory_table(const Recipe& recipe, const MemoryBudget& budget) {
       {"total", budget.total()}};
   if (budget.decode_graphs > 0)
     rows.emplace(rows.end() - 1, "decode graphs (estimate)", budget.decode_graphs);
+  if (budget.product_proof > 0)
+    rows.emplace(rows.end() - 1, "product proof (estimate)", budget.product_proof);
   if (const int64_t memory = memory_of(recipe); memory > 0)
     rows.emplace_back(memory_name(recipe), memory);
   for (const auto& [name, bytes] : rows) {

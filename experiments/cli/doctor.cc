@@ -13,6 +13,7 @@
 #include "experiments/cli/commands.h"
 #include "experiments/cli/environment.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/gemm/cublaslt_loader.h"
 #include "policy/parallel/communicator_loader.h"
 #include "reward/sandbox/isolation.h"
 
@@ -89,6 +90,8 @@ void add_doctor(CLI::App& app) {
                        gigabytes(proc_value("/proc/meminfo", "MemAvailable")) + " available");
     line("huge pages", huge_pages());
     line("cuda driver", cuda_devices());
+    line("cublaslt", cublaslt_is_wanted() ? kernels::describe_cublaslt(program_directory())
+                                          : "not used (MOERL_CUBLASLT is 0)");
     line("nccl", describe_communicator(program_directory(), kNcclLibrary));
     line("mpi", describe_communicator(program_directory(), kMpiLibrary));
     line("grpc", grpc::Version());

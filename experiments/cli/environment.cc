@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "common/error.h"
+#include "common/check.h"
 #include "experiments/model_source.h"
 
 namespace moerl::cli {
@@ -27,6 +27,14 @@ std::filesystem::path data_folder() {
   const auto home = variable("HOME");
   if (home.empty()) throw ConfigError("set MOERL_DATA: there is no HOME for the data cache");
   return home / ".cache/moerl/data";
+}
+
+bool cublaslt_is_wanted() {
+  const char* value = std::getenv("MOERL_CUBLASLT");
+  const std::string text = value == nullptr ? "" : value;
+  if (text != "" && text != "0" && text != "1")
+    throw ConfigError(concat("MOERL_CUBLASLT is '", text, "', expected 0 or 1"));
+  return text != "0";
 }
 
 int launched_ranks() {

@@ -15,6 +15,10 @@ Isa isa_from_environment();
 /// @throws ConfigError if none of the variables nor HOME is set.
 std::filesystem::path data_folder();
 
+/// Whether MOERL_CUBLASLT lets cuBLASLt compute what it may (kernels/gemm/dense_products.h): not so
+/// if it is 0. @throws ConfigError for a value other than 0 and 1.
+bool cublaslt_is_wanted();
+
 /// Processes that mpirun (Open MPI, MPICH) or srun has started this one with, itself included.
 int launched_ranks();
 

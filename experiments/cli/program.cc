@@ -4,8 +4,12 @@
 #include <cstdio>
 #include <exception>
 
+#include "common/shared_library.h"
 #include "experiments/cli/commands.h"
+#include "experiments/cli/environment.h"
 #include "experiments/memory_budget.h"
+#include "kernels/gemm/cublaslt_loader.h"
+#include "kernels/gemm/dense_products.h"
 #include "kernels/memory_arena.h"
 
 namespace moerl::cli {
@@ -25,7 +29,8 @@ int run_program(int argc, char** argv) {
       "Start here:  moerl train experiments/configs/countdown.yaml\n"
       "Each command explains itself: moerl COMMAND --help\n"
       "MOERL_ISA=portable|avx2|avx512|amx forces a CPU instruction level; results are the same "
-      "bits.");
+      "bits.\n"
+      "MOERL_CUBLASLT=0 keeps the products of a GPU from cuBLASLt; results are the same bits.");
   add_train(app);
   add_check(app);
   add_export(app);
@@ -40,6 +45,8 @@ int run_program(int argc, char** argv) {
   add_bench(app);
   add_plugin_host(app);
   try {
+    if (cublaslt_is_wanted())
+      kernels::dense_products().use([] { return kernels::open_cublaslt(program_directory()); });
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error);

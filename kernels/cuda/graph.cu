@@ -50,7 +50,10 @@ void launch_graph(const void* graph) {
 
 void destroy(void* graph) { static_cast<void>(cudaGraphExecDestroy(executable_of(graph))); }
 
-const RegisterCudaOps<GraphCuda> registered({begin, end, abandon, launch_graph, destroy});
+bool is_capturing() { return current_stream != nullptr; }
+
+const RegisterCudaOps<GraphCuda> registered({begin, end, abandon, launch_graph, destroy,
+                                             is_capturing});
 
 }  // namespace
 }  // namespace moerl::kernels::cuda

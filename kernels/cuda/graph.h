@@ -15,6 +15,7 @@ struct GraphCuda {
   void (*abandon)();  ///< ends a capture that has failed
   void (*launch)(const void* graph);
   void (*destroy)(void* graph);
+  bool (*is_capturing)();  ///< this thread
 };
 
 /// What a function asks the device for (kernels, zeroing, copies within the device), launched as

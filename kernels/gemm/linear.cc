@@ -8,6 +8,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/parallel_rows.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/gemm/dense_products.h"
 #include "kernels/gemm/fp8_linear.h"
 #include "kernels/gemm/linear_groups.h"
 #include "kernels/gemm/linear_impl.h"
@@ -98,6 +99,7 @@ void products_cuda(ExecContext& ctx, Product product, const Tensor& x, const Gro
     args.weight = weights.host().front()->image(product).raw(Device::kCuda);
   else
     args.groups.weights = weights.data(ctx, product);
+  if (dense_products().run(ctx, args, product == Product::kDgrad)) return;
   const LinearCuda& ops = cuda_ops<LinearCuda>();
   product == Product::kForward ? ops.forward(args) : ops.dgrad(args);
 }

@@ -28,7 +28,7 @@ TEST(Cli, EveryCommandExplainsItsArguments) {
   const std::pair<Arguments, std::vector<std::string>> commands[] = {
       {{},
        {"train", "check", "export", "judge", "eval", "data", "score", "sample", "tokenize", "serve",
-        "doctor", "bench", "MOERL_ISA"}},
+        "doctor", "bench", "MOERL_ISA", "MOERL_CUBLASLT"}},
       {{"train"}, {"RECIPE", "overrides", "--run-dir"}},
       {{"check"}, {"RECIPE", "overrides"}},
       {{"export"}, {"SOURCE", "DIR", "--dtype", "--max-shard-size", "fp8"}},
@@ -201,7 +201,14 @@ TEST(Cli, DoctorPrintsTheLevelOfTheCpu) {
   expect_parts(
       outcome.out,
       {"cpu level        portable (highest here: " + std::string(isa_name(detect_isa())) + ")",
-       "memory", "cuda", "grpc", "sqlite"});
+       "memory", "cuda", "cublaslt", "grpc", "sqlite"});
+}
+
+TEST(Cli, CublasLtIsLeftOutWhereItIsNotWanted) {
+  expect_parts(run_moerl({"doctor"}, {{"MOERL_CUBLASLT", "0"}}).out,
+               {"cublaslt         not used (MOERL_CUBLASLT is 0)"});
+  expect_error(run_moerl({"doctor"}, {{"MOERL_CUBLASLT", "off"}}),
+               {"MOERL_CUBLASLT is 'off', expected 0 or 1"});
 }
 
 TEST(Cli, ARunLeavesAReportAndTensorBoardEvents) {

@@ -70,6 +70,12 @@ TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
   EXPECT_EQ(
       memory_budget(countdown({"device=cuda", "rollout.addresses=[\"h:1\"]"}), model).decode_graphs,
       0);
+  EXPECT_EQ(budget.product_proof, 0);
+  EXPECT_GT(on_gpu.product_proof, model.vocab_size * model.hidden_size * 2);
+  EXPECT_GT(on_gpu.product_proof, 2 * model.intermediate_size * model.hidden_size * 2);
+  EXPECT_EQ(on_gpu.total() - on_gpu.product_proof - on_gpu.decode_graphs + budget.working_weights,
+            budget.total() + on_gpu.working_weights);
+  EXPECT_EQ(memory_budget(countdown({"device=cuda", "model.dtype=f32"}), model).product_proof, 0);
   const std::vector<std::string> recompute = {"stages.0.sft.recompute=true",
                                               "stages.1.actor.recompute=true"};
   EXPECT_LT(memory_budget(countdown(recompute), model).activations, budget.activations);

@@ -1,6 +1,8 @@
-// The CUDA kernels at the shapes of DeepSeek-V3, and a small V3 end to end. `floor_us` is what the
-// bytes or the FLOP must take at rates measured in the same run: copying, and this project's own
-// bf16 product of 8192^3 (what PyTorch reaches stands in torch_ops.py's table beside it).
+// The CUDA kernels at the shapes of DeepSeek-V3, and a small V3 end to end; what cuBLASLt may
+// compute twice, with it (the label says which of its algorithms has our bits) and without.
+// `floor_us` is what the bytes or the FLOP must take at rates measured in the same run: copying,
+// and this project's own bf16 product of 8192^3 (what PyTorch reaches stands in torch_ops.py's
+// table beside it).
 #include <benchmark/benchmark.h>
 
 #include <chrono>
@@ -8,10 +10,13 @@
 
 #include "common/clock.h"
 #include "common/rng.h"
+#include "common/shared_library.h"
 #include "kernels/activation/swiglu.h"
 #include "kernels/attention/attention.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/gemm/cublaslt_loader.h"
+#include "kernels/gemm/dense_products.h"
 #include "kernels/gemm/linear.h"
 #include "kernels/loss/token_log_prob.h"
 #include "kernels/moe/permute.h"
@@ -45,6 +50,23 @@ double time_of(int calls, const F& f) {
   for (int i = 0; i < calls; ++i) f();
   device_memory().synchronize();
   return seconds_since(start) / calls;
+}
+
+/// Who computes the products that may be given to a library.
+enum class Products { kCublasLt, kKernels };
+constexpr Products kBoth[] = {Products::kCublasLt, Products::kKernels};
+
+void use(Products products) {
+  static Products in_use = Products::kKernels;
+  if (products == in_use) return;
+  in_use = products;
+  if (products == Products::kKernels) return dense_products().use(nullptr);
+  dense_products().use([] { return open_cublaslt(program_directory()); });
+}
+
+/// Of a benchmark that both compute.
+std::string name_of(const std::string& name, Products products) {
+  return products == Products::kCublasLt ? name : name + ", own kernels";
 }
 
 /// Values in [-0.5, 0.5).
@@ -117,24 +139,38 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
       ->Unit(benchmark::kMicrosecond);
 }
 
+/// Of a product in bf16.
+void label(benchmark::State& state, bool transposed, int64_t columns, int64_t depth) {
+  state.SetLabel(
+      dense_products().verdict({transposed, DType::kBF16, /*accumulate=*/false, columns, depth}));
+}
+
 void add_linear(int64_t rows, int64_t out, int64_t in) {
   const std::string shape =
       std::to_string(rows) + "x" + std::to_string(out) + "x" + std::to_string(in);
   const double flop = 2.0 * static_cast<double>(rows) * static_cast<double>(out * in);
   const double bytes = 2.0 * static_cast<double>(rows * in + out * in + rows * out);
-  add("linear " + shape, [=](benchmark::State& state) {
-    const PackedWeight weight = weight_of(out, in);
-    const Tensor x = filled({rows, in}, DType::kBF16);
-    Tensor y = device().empty({rows, out}, DType::kBF16);
-    measure(state, flop, bytes, [&] { linear_forward(device(), x, weight, y); });
-  });
+  for (const Products products : kBoth) {
+    if (products == Products::kKernels && rows < DenseProducts::kLeastRows) continue;
+    add(name_of("linear " + shape, products), [=](benchmark::State& state) {
+      use(products);
+      const PackedWeight weight = weight_of(out, in);
+      const Tensor x = filled({rows, in}, DType::kBF16);
+      Tensor y = device().empty({rows, out}, DType::kBF16);
+      measure(state, flop, bytes, [&] { linear_forward(device(), x, weight, y); });
+      label(state, false, out, in);
+    });
+  }
   if (rows < 1024) return;
-  add("linear dgrad " + shape, [=](benchmark::State& state) {
-    const PackedWeight weight = weight_of(out, in);
-    const Tensor dy = filled({rows, out}, DType::kBF16);
-    Tensor dx = device().empty({rows, in}, DType::kBF16);
-    measure(state, flop, bytes, [&] { linear_dgrad(device(), dy, weight, dx); });
-  });
+  for (const Products products : kBoth)
+    add(name_of("linear dgrad " + shape, products), [=](benchmark::State& state) {
+      use(products);
+      const PackedWeight weight = weight_of(out, in);
+      const Tensor dy = filled({rows, out}, DType::kBF16);
+      Tensor dx = device().empty({rows, in}, DType::kBF16);
+      measure(state, flop, bytes, [&] { linear_dgrad(device(), dy, weight, dx); });
+      label(state, true, in, out);
+    });
   add("linear wgrad " + shape, [=](benchmark::State& state) {
     const Tensor dy = filled({rows, out}, DType::kBF16), x = filled({rows, in}, DType::kBF16);
     Tensor dweight = device().zeros({out, in}, DType::kF32);
@@ -366,7 +402,8 @@ void generate(benchmark::State& state, int64_t batch) {
 }
 
 /// Forward, backward and AdamW of 8 sequences of 1024 tokens.
-void train_step(benchmark::State& state) {
+void train_step(benchmark::State& state, Products products) {
+  use(products);
   std::vector<TrainSequence> sequences;
   for (uint64_t i = 0; i < 8; ++i)
     sequences.push_back({random_tokens(1, 100 + i), random_tokens(1023, 200 + i)});
@@ -376,20 +413,23 @@ void train_step(benchmark::State& state) {
   KvCache cache(model.config(), model.dtype(), SequencePass::num_blocks_needed(batch),
                 Device::kCuda);
   AdamW optimizer(model.parameters(), {});
+  const auto step = [&] {
+    SequencePass pass(device(), model, batch, cache, {}, true);
+    const std::vector<float> dlog_probs(pass.log_probs().size(), -1e-4f);
+    pass.backward(device(), model, dlog_probs, {});
+    optimizer.step(device(), 0.0);
+    model.pack(device());
+  };
+  step();  // with the proofs
   for (auto _ : state) {
-    const double seconds = time_of(1, [&] {
-      SequencePass pass(device(), model, batch, cache, {}, true);
-      const std::vector<float> dlog_probs(pass.log_probs().size(), -1e-4f);
-      pass.backward(device(), model, dlog_probs, {});
-      optimizer.step(device(), 0.0);
-      model.pack(device());
-    });
+    const double seconds = time_of(1, step);
     state.SetIterationTime(seconds);
     state.counters["tokens_per_s"] = 8 * 1024 / seconds;
   }
 }
 
 void add_all() {
+  copy_rate(), product_rate();  // by the kernels, before any library
   for (const int64_t rows : {1, 128, 8192})
     for (const auto& [out, in] :
          {std::pair<int64_t, int64_t>{2112, kHidden}, {kHidden, 16384}, {4096, kHidden}})
@@ -409,10 +449,12 @@ void add_all() {
         ->UseManualTime()
         ->Iterations(2)
         ->Unit(benchmark::kMillisecond);
-  benchmark::RegisterBenchmark("train step 8x1024", train_step)
-      ->UseManualTime()
-      ->Iterations(3)
-      ->Unit(benchmark::kMillisecond);
+  for (const Products products : kBoth)
+    benchmark::RegisterBenchmark(name_of("train step 8x1024", products).c_str(), train_step,
+                                 products)
+        ->UseManualTime()
+        ->Iterations(3)
+        ->Unit(benchmark::kMillisecond);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 # Checks and measures the CUDA backend on a machine with a GPU, in bounded steps, the most telling
 # first; each writes at once, so that a kill loses only what was under way.
 #   experiments/bench/gpu/run.sh BUILD OUTPUT [SECONDS]
-# BUILD holds moerl_test_cuda, moerl_bench_gpu and moerl (built here or carried, with the libraries
-# that they name beside them in BUILD/lib); OUTPUT gets log.txt, steps.txt, the raw figures and
+# BUILD holds moerl_test_cuda, moerl_bench_gpu, moerl and libmoerl_cublaslt.so side by side (built here or
+# carried, with the libraries that they name in BUILD/lib); OUTPUT gets log.txt, steps.txt, the raw figures and
 # report.md. Exits with 1, naming the steps, if any failed. compute-sanitizer is left out where there is
 # none; without PyTorch its step fails and its columns stay empty.
 set -uo pipefail
@@ -31,12 +31,12 @@ step() {
 }
 
 step machine 20 nvidia-smi
-step tests 120 "$(find "$build" -name moerl_test_cuda -type f | head -1)" --gtest_brief=1
+step tests 120 "$build/moerl_test_cuda" --gtest_brief=1
 if command -v compute-sanitizer >/dev/null; then
   small='*Swiglu*:*Layout*:*SortByExpert*:*MmaAttention*:*TopkGate*'
   for tool in memcheck racecheck; do
     step $tool 60 compute-sanitizer --tool $tool --error-exitcode 9 \
-      "$(find "$build" -name moerl_test_cuda -type f | head -1)" --gtest_brief=1 --gtest_filter="$small"
+      "$build/moerl_test_cuda" --gtest_brief=1 --gtest_filter="$small"
   done
 fi
 step countdown 150 "$build/moerl" train "$root/experiments/configs/countdown.yaml" \

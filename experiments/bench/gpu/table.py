@@ -20,8 +20,8 @@ def number(value):
 
 
 torch = load("torch.json")
-lines = ["| operation | moerl, us | PyTorch, us | PyTorch / moerl | floor, us | share of the floor |",
-         "|---|---|---|---|---|---|"]
+lines = ["| operation | moerl, us | PyTorch, us | PyTorch / moerl | floor, us | share of the floor | cuBLASLt |",
+         "|---|---|---|---|---|---|---|"]
 for bench in load("moerl.json").get("benchmarks", []):
     if bench.get("run_type", "iteration") != "iteration":
         continue
@@ -29,6 +29,6 @@ for bench in load("moerl.json").get("benchmarks", []):
     ours, theirs = bench["real_time"] * UNITS[bench["time_unit"]], torch.get(name)
     floor = bench.get("floor_us")
     lines.append(f"| {name} | {number(ours)} | {number(theirs)} | {number(theirs / ours if theirs else None)} "
-                 f"| {number(floor)} | {number(floor / ours if floor else None)} |")
+                 f"| {number(floor)} | {number(floor / ours if floor else None)} | {bench.get('label', '')} |")
 report.write_text((folder / "steps.txt").read_text() + "\n" + "\n".join(lines) + "\n")
 print("\n".join(lines))
