@@ -6,6 +6,8 @@
 #include <benchmark/benchmark.h>
 
 #include <chrono>
+#include <map>
+#include <memory>
 #include <string>
 
 #include "common/clock.h"
@@ -94,9 +96,9 @@ double copy_rate() {
   return rate;
 }
 
-PackedWeight weight_of(int64_t out, int64_t in) {
+PackedWeight weight_of(int64_t out, int64_t in, Precision precision = DType::kBF16) {
   PackedWeight packed;
-  pack_weight(device(), filled({out, in}, DType::kF32), DType::kBF16, true, packed);
+  pack_weight(device(), filled({out, in}, DType::kF32), precision, true, packed);
   return packed;
 }
 
@@ -176,6 +178,27 @@ void add_linear(int64_t rows, int64_t out, int64_t in) {
     Tensor dweight = device().zeros({out, in}, DType::kF32);
     measure(state, flop, bytes + 6.0 * static_cast<double>(out * in),
             [&] { linear_wgrad(device(), dy, x, dweight); });
+  });
+}
+
+/// In FP8, with the quantising of x. Its floor has half the time of bf16's for a product.
+void add_fp8_linear(int64_t rows, int64_t out, int64_t in) {
+  const std::string shape =
+      std::to_string(rows) + "x" + std::to_string(out) + "x" + std::to_string(in);
+  const double flop = static_cast<double>(rows) * static_cast<double>(out * in);
+  const double bytes = static_cast<double>(4 * rows * in + out * in + 2 * rows * out);
+  add("linear fp8 " + shape, [=](benchmark::State& state) {
+    const PackedWeight weight = weight_of(out, in, Precision::fp8());
+    const Tensor x = filled({rows, in}, DType::kBF16);
+    Tensor y = device().empty({rows, out}, DType::kBF16);
+    measure(state, flop, bytes, [&] { linear_forward(device(), x, weight, y); });
+  });
+  if (rows < 1024) return;
+  add("linear fp8 dgrad " + shape, [=](benchmark::State& state) {
+    const PackedWeight weight = weight_of(out, in, Precision::fp8());
+    const Tensor dy = filled({rows, out}, DType::kBF16);
+    Tensor dx = device().empty({rows, in}, DType::kBF16);
+    measure(state, flop, bytes, [&] { linear_dgrad(device(), dy, weight, dx); });
   });
 }
 
@@ -359,15 +382,15 @@ ModelConfig small_v3() {
   return c;
 }
 
-Transformer& small_model() {
-  static const std::unique_ptr<Transformer> model = [] {
-    auto made =
-        std::make_unique<Transformer>(small_v3(), DType::kBF16, Masters::kKept, Device::kCuda);
-    made->init_weights(1);
-    made->enable_gradients();
-    made->pack(device());
-    return made;
-  }();
+Transformer& small_model(Precision precision) {
+  static std::map<bool, std::unique_ptr<Transformer>> models;  // by is_fp8
+  std::unique_ptr<Transformer>& model = models[precision.is_fp8];
+  if (model == nullptr) {
+    model = std::make_unique<Transformer>(small_v3(), precision, Masters::kKept, Device::kCuda);
+    model->init_weights(1);
+    model->enable_gradients();
+    model->pack(device());
+  }
   return *model;
 }
 
@@ -380,9 +403,18 @@ std::vector<int32_t> random_tokens(int64_t count, uint64_t stream) {
 }
 
 /// `batch` sequences of 128 prompt and 64 new tokens.
-void generate(benchmark::State& state, int64_t batch) {
-  Engine engine(small_model(),
-                {.num_kv_blocks = batch * 8, .max_num_seqs = batch, .max_batched_tokens = 8192},
+struct GenerateCase {
+  int64_t batch;
+  Precision precision;
+  bool enforce_eager;
+};
+void generate(benchmark::State& state, const GenerateCase& c) {
+  const int64_t batch = c.batch;
+  Engine engine(small_model(c.precision),
+                {.num_kv_blocks = batch * 8,
+                 .max_num_seqs = batch,
+                 .max_batched_tokens = 8192,
+                 .enforce_eager = c.enforce_eager},
                 device());
   for (auto _ : state) {
     GenerateRequest request;
@@ -402,14 +434,14 @@ void generate(benchmark::State& state, int64_t batch) {
 }
 
 /// Forward, backward and AdamW of 8 sequences of 1024 tokens.
-void train_step(benchmark::State& state, Products products) {
+void train_step(benchmark::State& state, Products products, Precision precision) {
   use(products);
   std::vector<TrainSequence> sequences;
   for (uint64_t i = 0; i < 8; ++i)
     sequences.push_back({random_tokens(1, 100 + i), random_tokens(1023, 200 + i)});
   std::vector<const TrainSequence*> batch;
   for (const TrainSequence& s : sequences) batch.push_back(&s);
-  Transformer& model = small_model();
+  Transformer& model = small_model(precision);
   KvCache cache(model.config(), model.dtype(), SequencePass::num_blocks_needed(batch),
                 Device::kCuda);
   AdamW optimizer(model.parameters(), {});
@@ -435,6 +467,7 @@ void add_all() {
          {std::pair<int64_t, int64_t>{2112, kHidden}, {kHidden, 16384}, {4096, kHidden}})
       add_linear(rows, out, in);
   add_linear(8192, 8192, 8192);
+  for (const int64_t rows : {1, 128, 8192}) add_fp8_linear(rows, kHidden, 16384);
   for (const int64_t rows : {1, 32, 2048}) {
     add_grouped(32, rows, 4096, kHidden);
     add_grouped(32, rows, kHidden, 2048);
@@ -443,18 +476,26 @@ void add_all() {
   add_decode({1, 4096, 128, 1, 576, 512, true});
   add_train({2, 4096, 128, 128, 192, 128, false});
   add_rows();
-  for (const int64_t batch : {1, 64, 256})
-    benchmark::RegisterBenchmark(("generate, batch " + std::to_string(batch)).c_str(),
-                                 [batch](benchmark::State& state) { generate(state, batch); })
+  const auto add_generate = [](const std::string& name, const GenerateCase& c) {
+    benchmark::RegisterBenchmark((name + std::to_string(c.batch)).c_str(), generate, c)
         ->UseManualTime()
         ->Iterations(2)
         ->Unit(benchmark::kMillisecond);
-  for (const Products products : kBoth)
-    benchmark::RegisterBenchmark(name_of("train step 8x1024", products).c_str(), train_step,
-                                 products)
+  };
+  for (const int64_t batch : {1, 64, 256}) {
+    add_generate("generate, batch ", {batch, DType::kBF16, false});
+    if (batch < 256) add_generate("generate eagerly, batch ", {batch, DType::kBF16, true});
+    if (batch > 1) add_generate("generate fp8, batch ", {batch, Precision::fp8(), false});
+  }
+  const auto add_train_step = [](const std::string& name, Products products, Precision precision) {
+    benchmark::RegisterBenchmark(name.c_str(), train_step, products, precision)
         ->UseManualTime()
         ->Iterations(3)
         ->Unit(benchmark::kMillisecond);
+  };
+  for (const Products products : kBoth)
+    add_train_step(name_of("train step 8x1024", products), products, DType::kBF16);
+  add_train_step("train step fp8 8x1024", Products::kKernels, Precision::fp8());
 }
 
 }  // namespace
