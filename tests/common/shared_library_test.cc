@@ -42,7 +42,8 @@ TEST(SharedLibraryTest, SaysWhatIsMissing) {
 }
 
 TEST(SharedLibraryTest, SaysWhatTheSystemRefuses) {
-  const SharedLibrary library(std::string(MOERL_SOURCE_DIR) + "/README.md", "Debian: libx-dev");
+  const SharedLibrary library(std::filesystem::path(MOERL_SOURCE_DIR) / "README.md",
+                              "Debian: libx-dev");
   EXPECT_FALSE(library.is_loaded());
   EXPECT_THAT(library.describe(), HasSubstr("invalid ELF header"));
   EXPECT_THAT(refusal(library), HasSubstr("cannot use README.md: "));
