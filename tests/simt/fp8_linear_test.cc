@@ -156,5 +156,20 @@ TEST_P(Fp8ProductCudaTest, RowsOfAGroupMeetItsWeight) {
   });
 }
 
+TEST_F(Fp8CudaTest, AListFollowsImagesThatHaveMoved) {
+  std::vector<PackedWeight> weights = {packed_fp8(ctx(), random_tensor({20, 24}, DType::kF32, 1)),
+                                       packed_fp8(ctx(), random_tensor({20, 24}, DType::kF32, 2))};
+  const WeightList list({&weights[0], &weights[1]});
+  list.upload(ctx());
+  const PackedWeight before = weights[1];  // keeps the old image where it is
+  weights[1] = packed_fp8(ctx(), random_tensor({20, 24}, DType::kF32, 3));
+  list.upload(ctx());
+  const Tensor dy = random({2, 20}, DType::kBF16, 4);
+  Tensor dx = ctx().empty({2, 24}, DType::kF32), alone = ctx().empty({1, 24}, DType::kF32);
+  grouped_linear_dgrad(ctx(), dy, std::vector<int64_t>{0, 1, 2}, list, dx);
+  linear_dgrad(ctx(), dy.rows(1, 2), weights[1], alone);
+  EXPECT_TRUE(same_bits(dx.rows(1, 2), alone));
+}
+
 }  // namespace
 }  // namespace moerl::kernels

@@ -21,15 +21,15 @@ std::string status_text(const char* call, cublasStatus_t status) {
                 "; MOERL_CUBLASLT=0 does without cuBLASLt)");
 }
 
-/// A product to cuBLASLt, whose matrices are column-major: y^T = W x^T.
-class Product {
+/// A product as cuBLASLt is told of it: its matrices are column-major, y^T = W x^T.
+class Matmul {
  public:
-  Product(const DenseShape& shape, int64_t rows) : shape_(shape), rows_(rows) {
+  Matmul(const DenseShape& shape, int64_t rows) : shape_(shape), rows_(rows) {
     const auto y_type = shape.y_dtype == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF;
     const cublasOperation_t operation = shape.transposed ? CUBLAS_OP_N : CUBLAS_OP_T;
-    check(cublasLtMatmulDescInit(&matmul, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+    check(cublasLtMatmulDescInit(&descriptor, CUBLAS_COMPUTE_32F, CUDA_R_32F),
           "cublasLtMatmulDescInit");
-    check(cublasLtMatmulDescSetAttribute(&matmul, CUBLASLT_MATMUL_DESC_TRANSA, &operation,
+    check(cublasLtMatmulDescSetAttribute(&descriptor, CUBLASLT_MATMUL_DESC_TRANSA, &operation,
                                          sizeof operation),
           "cublasLtMatmulDescSetAttribute");
     if (shape.transposed)
@@ -46,7 +46,7 @@ class Product {
           concat(status_text(call, status), " for ", shape_, ", ", rows_, " rows"));
   }
 
-  cublasLtMatmulDescOpaque_t matmul{};
+  cublasLtMatmulDescOpaque_t descriptor{};
   cublasLtMatrixLayoutOpaque_t weight{}, x{}, y{};
 
  private:
@@ -67,12 +67,11 @@ class Algorithm final : public DenseAlgorithm {
       : handle_(handle), shape_(shape), algorithm_(algorithm) {}
 
   void run(int64_t rows, const void* x, const void* weight, void* y) const override {
-    Product product(shape_, rows);
+    Matmul call(shape_, rows);
     const float alpha = 1, beta = shape_.accumulate ? 1 : 0;
-    product.check(
-        cublasLtMatmul(handle_, &product.matmul, &alpha, weight, &product.weight, x, &product.x,
-                       &beta, y, &product.y, y, &product.y, &algorithm_, nullptr, 0, nullptr),
-        "cublasLtMatmul");
+    call.check(cublasLtMatmul(handle_, &call.descriptor, &alpha, weight, &call.weight, x, &call.x,
+                              &beta, y, &call.y, y, &call.y, &algorithm_, nullptr, 0, nullptr),
+               "cublasLtMatmul");
   }
 
  private:
@@ -91,13 +90,12 @@ class CublasLtLibrary final : public DenseLibrary {
   ~CublasLtLibrary() override { cublasLtDestroy(handle_); }
 
   std::vector<std::unique_ptr<DenseAlgorithm>> algorithms(const DenseShape& shape) override {
-    Product product(shape, kTypicalRows);
+    Matmul call(shape, kTypicalRows);
     cublasLtMatmulPreferenceOpaque_t preference{};
-    product.check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
+    call.check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-      product.check(
-          cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
-          "cublasLtMatmulPreferenceSetAttribute");
+      call.check(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
+                 "cublasLtMatmulPreferenceSetAttribute");
     };
     // Without a workspace partial sums have nowhere to lie, so none of a depth in parts, whose
     // number might depend on the rows.
@@ -110,11 +108,11 @@ class CublasLtLibrary final : public DenseLibrary {
 
     std::array<cublasLtMatmulHeuristicResult_t, kMostAlgorithms> found{};
     int count = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        handle_, &product.matmul, &product.weight, &product.x, &product.y, &product.y, &preference,
-        kMostAlgorithms, found.data(), &count);
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle_, &call.descriptor, &call.weight, &call.x, &call.y,
+                                       &call.y, &preference, kMostAlgorithms, found.data(), &count);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
-    product.check(status, "cublasLtMatmulAlgoGetHeuristic");
+    call.check(status, "cublasLtMatmulAlgoGetHeuristic");
     std::vector<std::unique_ptr<DenseAlgorithm>> algorithms;
     for (const auto& result : std::span(found).first(static_cast<size_t>(count)))
       if (result.state == CUBLAS_STATUS_SUCCESS && sums_in_one_place(result.algo))

@@ -1,6 +1,7 @@
 // The countdown recipe by the program that is linked with the emulator: device: cuda end to end.
 #include <gtest/gtest.h>
 
+#include "common/file.h"
 #include "testing/paths.h"
 #include "tests/testing/mpi_runs.h"
 
@@ -85,6 +86,8 @@ TEST_P(TensorCoreRunTest, SamplesWhatItTrains) {
     }
   }
   EXPECT_EQ(steps, 3);
+  EXPECT_NE(read_file(folder_ / "cuda" / "metrics.jsonl").find("\"perf/max_memory_allocated_gb\":"),
+            std::string::npos);
 }
 
 TEST_F(RunOnDeviceTest, WithoutADeviceItSaysSo) {
