@@ -71,8 +71,7 @@ void add_score(CLI::App& app) {
                     "text rows without the BOS that the tokenizer would put in front");
   command->add_option("--temperature", scoring.temperature, "of the distribution [1]")
       ->check(CLI::PositiveNumber);
-  command->add_option("--dtype", options->dtype, "bf16, f32 or fp8 [the run's, else bf16]")
-      ->check(CLI::IsMember({"bf16", "f32"}));
+  command->add_option("--dtype", options->dtype, "bf16, f32 or fp8 [the run's, else bf16]");
   command
       ->add_option(
           "--batch-tokens", scoring.max_tokens,

@@ -131,8 +131,7 @@ void add_serve_openai(CLI::App& serve_command) {
                       "file with the key that clients must send [MOERL_API_KEY, else none]");
   command->add_option("--chat-template", o.chat_template,
                       "by name [that of the run, or of the model's tokenizer_config.json]");
-  command->add_option("--dtype", o.dtype, "bf16, f32 or fp8 [the run's, else bf16]")
-      ->check(CLI::IsMember({"bf16", "f32"}));
+  command->add_option("--dtype", o.dtype, "bf16, f32 or fp8 [the run's, else bf16]");
   command->add_option("--kv-cache-gb", o.kv_cache_gb, "memory of the key-value cache [1]")
       ->check(CLI::PositiveNumber);
   add_compute_options(*command, o.threads, o.device);

@@ -58,6 +58,13 @@ TEST_F(CheckpointCliTest, AnFp8DirectoryIsCheckedScoredAndExported) {
   EXPECT_LT(row.at("log_probs")[7].get<double>(), 0);
   // The masters of the FP8 weights, written out, are the same model.
   EXPECT_EQ(run({"score", path("wide"), path("rows.jsonl"), "--dtype", "f32"}), scores);
+  // Precision fp8 rounds where f32 does not.
+  const std::string rounded = run({"score", path("fp8"), path("rows.jsonl"), "--dtype", "fp8"});
+  EXPECT_EQ(parse_json(rounded).at("log_probs").size(), 8u);
+  EXPECT_NE(rounded, scores);
+  const Outcome unknown = run_moerl({"score", path("fp8"), path("rows.jsonl"), "--dtype", "int8"});
+  EXPECT_NE(unknown.exit_code, 0);
+  EXPECT_THAT(unknown.err, HasSubstr("dtype is 'int8', expected bf16, f32 or fp8"));
   EXPECT_NE(run({"score", path("f32"), path("rows.jsonl"), "--dtype", "f32"}), scores);
 }
 
