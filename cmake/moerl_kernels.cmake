@@ -7,7 +7,7 @@ set(MOERL_ISA_FLAGS_portable -O2 -Wno-unused-function)
 set(MOERL_ISA_FLAGS_avx2 -O3 -mavx2 -mfma -mf16c -mbmi2 -Wno-unused-function)
 set(MOERL_ISA_FLAGS_avx512 -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mbmi2
                            -mprefer-vector-width=512 -Wno-unused-function -Wno-uninitialized
-                           -Wno-maybe-uninitialized)
+                           $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 set(MOERL_ISA_FLAGS_amx ${MOERL_ISA_FLAGS_avx512} -mamx-tile -mamx-bf16)
 
 function(moerl_kernels_library folder)

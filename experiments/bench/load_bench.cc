@@ -3,8 +3,8 @@
 // (inference). Counters, all of the median pass:
 //   GB/s      bytes of the files a second
 //   of_read   that, as a share of read() into buffers that stay in the cache: no memory is filled
-//   of_fill   the speed as a share of read() that fills memory like that of the weights: as large,
-//             as fresh. This is the limit of a load
+//   of_fill   that, as a share of read() of all files into memory like that of the weights, as
+//             large and as fresh: the limit of a load
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -105,13 +105,21 @@ class SyntheticCheckpoint {
       read_piece(i, buffer.data());
     });
   }
-  /// Fills tensors with its bytes, from its start again where it ends.
+  /// Reads all of it and fills all tensors: where they are larger, from its start again; where they
+  /// are smaller, with as many of its pieces as there is memory for, spread evenly, and the others
+  /// go to a buffer for each thread.
   void fill(ExecContext& ctx, std::vector<Tensor>& tensors) const {
     const int64_t in_tensor = tensors[0].bytes() / kPiece;
-    const auto count = static_cast<int64_t>(tensors.size()) * in_tensor;
+    const auto memory = static_cast<int64_t>(tensors.size()) * in_tensor;
+    const auto pieces = static_cast<int64_t>(pieces_.size()), count = std::max(memory, pieces);
     ctx.pool().parallel_for(count, [&](int64_t i) {
-      char* to = static_cast<char*>(tensors[static_cast<size_t>(i / in_tensor)].raw());
-      read_piece(i % static_cast<int64_t>(pieces_.size()), to + i % in_tensor * kPiece);
+      thread_local std::vector<char> buffer(kPiece);
+      const int64_t at = i * memory / count;
+      char* to = buffer.data();
+      if ((i + 1) * memory / count > at)
+        to = static_cast<char*>(tensors[static_cast<size_t>(at / in_tensor)].raw()) +
+             at % in_tensor * kPiece;
+      read_piece(i % pieces, to);
     });
   }
 

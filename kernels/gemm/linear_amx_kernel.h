@@ -151,8 +151,8 @@ MOERL_INLINE void run_pass(PassMode mode, const LeftTiles& left, const ImageRun&
                            int64_t stride) {
   const auto choose = [&]<bool kTwo, bool kLoad>() {
     if (mode.image_once)
-      return TilePass<Tiles, {kTwo, kLoad, true}>::run(left, image, sums, stride);
-    TilePass<Tiles, {kTwo, kLoad, false}>::run(left, image, sums, stride);
+      return TilePass<Tiles, PassMode{kTwo, kLoad, true}>::run(left, image, sums, stride);
+    TilePass<Tiles, PassMode{kTwo, kLoad, false}>::run(left, image, sums, stride);
   };
   if (mode.two_row_tiles) {
     if (mode.load_sums) return choose.template operator()<true, true>();
