@@ -179,7 +179,7 @@ void save_model(ExecContext& ctx, const Transformer& model, const std::filesyste
   for (const auto& [name, parameter] : tensors) {
     const bool wide = dtype == DType::kF32 || parameter->is_buffer;
     writer.add(name, wide ? SafetensorsDtype::kF32 : SafetensorsDtype::kBF16,
-               parameter->value.shape(), [&ctx, &model, &value, parameter, wide] {
+               parameter->value.shape(), [&ctx, &model, &value, parameter = parameter, wide] {
                  value = model.experts().on_first_rank(*parameter);
                  if (!wide) value = rounded(ctx, value);
                  return std::span(static_cast<const std::byte*>(value.raw()),

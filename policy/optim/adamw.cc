@@ -305,7 +305,7 @@ void AdamW::save(const std::filesystem::path& path) const {
   Tensor values;  // of the moment that is being written
   for (const auto& [name, moment] : moments)
     writer.add(name, policy::SafetensorsDtype::kF32, parameters_[moment.parameter]->value.shape(),
-               [this, &values, moment] {
+               [this, &values, moment = moment] {
                  values = gather(moment.parameter, moment.tensor);
                  return std::as_bytes(
                      std::span(values.data<float>(), static_cast<size_t>(values.numel())));
