@@ -28,15 +28,18 @@ void check_options(const RequestOptions& request, int64_t least_tokens) {
   expect(request.top_log_probs.value_or(0) <= kMaxTopLogProbs);
 }
 
+bool names_parser(std::string_view text) { return text.find("nlohmann") != text.npos; }
+
+/// What the parser says of itself reaches no client; what a client says of it may come back.
 template <typename Read>
-void try_read(const Read& read) {
+void try_read(std::string_view body, const Read& read) {
   try {
     read();
   } catch (const ApiError& error) {
     expect(error.status() == 400);
     const auto told = parse_json(error.json());
     expect(!told.at("error").at("message").get<std::string>().empty());
-    expect(told.dump().find("nlohmann") == std::string::npos);
+    expect(!names_parser(told.dump()) || names_parser(body));
   }
 }
 
@@ -44,12 +47,12 @@ void try_read(const Read& read) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view body(reinterpret_cast<const char*>(data), size);
-  try_read([&] {
+  try_read(body, [&] {
     const CompletionRequest request = parse_completion_request(body);
     check_options(request, request.echo ? 0 : 1);
     expect(!request.prompts.empty());
   });
-  try_read([&] {
+  try_read(body, [&] {
     const ChatRequest request = parse_chat_request(body);
     check_options(request, 1);
     expect(!request.messages.empty());
