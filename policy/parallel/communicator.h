@@ -35,7 +35,7 @@ class Communicator {
   /// @param send, recv  size() spans each, in memory that does not overlap: main memory, but for a
   ///   communicator that on_device() gave. recv[r] is as long as what rank r sends; both may be
   ///   empty.
-  /// @throws CommunicationError naming the ranks that did not answer in time.
+  /// @throws CommunicationError naming the ranks that did not answer in time, where they are known.
   virtual void all_to_all_v(std::span<const std::span<const std::byte>> send,
                             std::span<const std::span<std::byte>> recv) = 0;
 

@@ -30,7 +30,10 @@ class NcclCommunicator final : public Communicator {
     ncclUniqueId id{};
     if (rank_ == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
     share(host, id);
-    check_nccl(ncclCommInitRank(&comm_, size_, id, rank_), "ncclCommInitRank");
+    // Without this NCCL's calls wait for the other ranks as long as it takes.
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    settle(ncclCommInitRankConfig(&comm_, size_, id, rank_, &config), "ncclCommInitRankConfig");
   }
   ~NcclCommunicator() override {
     ncclCommDestroy(comm_);
@@ -51,12 +54,16 @@ class NcclCommunicator final : public Communicator {
     for (int r = 0; r < size_; ++r) {
       const auto [from, to] = std::pair(send[static_cast<size_t>(r)], recv[static_cast<size_t>(r)]);
       if (!from.empty())
-        check_nccl(ncclSend(from.data(), from.size(), ncclUint8, r, comm_, stream_), "ncclSend");
+        check_asked(ncclSend(from.data(), from.size(), ncclUint8, r, comm_, stream_), "ncclSend");
       if (!to.empty())
-        check_nccl(ncclRecv(to.data(), to.size(), ncclUint8, r, comm_, stream_), "ncclRecv");
+        check_asked(ncclRecv(to.data(), to.size(), ncclUint8, r, comm_, stream_), "ncclRecv");
     }
-    check_nccl(ncclGroupEnd(), "ncclGroupEnd");
-    wait();
+    settle(ncclGroupEnd(), "ncclGroupEnd");
+    wait_until([&] {
+      const cudaError_t state = cudaStreamQuery(stream_);
+      if (state != cudaErrorNotReady) check_cuda(state, "cudaStreamQuery");
+      return state == cudaSuccess && is_settled("NCCL");
+    });
   }
 
   void abort(const std::string& reason) override {
@@ -77,14 +84,27 @@ class NcclCommunicator final : public Communicator {
     id = received;
   }
 
-  /// NCCL's own wait does not end when a rank is lost.
-  void wait() const {
+  /// Of a call that may be under way still.
+  static void check_asked(ncclResult_t code, const char* call) {
+    if (code != ncclInProgress) check_nccl(code, call);
+  }
+  /// Whether what was asked of the communicator is no longer under way. @throws what went wrong.
+  bool is_settled(const char* call) const {
+    ncclResult_t state = ncclSuccess;
+    check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
+    check_asked(state, call);
+    return state == ncclSuccess;
+  }
+  void settle(ncclResult_t code, const char* call) const {
+    check_asked(code, call);
+    wait_until([&] { return is_settled(call); });
+  }
+
+  /// NCCL's own waits do not end when a rank is lost.
+  template <typename Done>
+  void wait_until(const Done& done) const {
     const auto begin = std::chrono::steady_clock::now();
-    for (cudaError_t state; (state = cudaStreamQuery(stream_)) != cudaSuccess;) {
-      if (state != cudaErrorNotReady) check_cuda(state, "cudaStreamQuery");
-      ncclResult_t error = ncclSuccess;
-      check_nccl(ncclCommGetAsyncError(comm_, &error), "ncclCommGetAsyncError");
-      check_nccl(error, "NCCL");
+    while (!done()) {
       const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
       if (waited.count() > timeout_s_)
         throw CommunicationError(concat("rank ", rank_, " of ", size_, " waited ", timeout_s_,
