@@ -12,6 +12,12 @@
 
 namespace moerl::kernels {
 
+/// Of a library's algorithms.
+enum class Accept {
+  kProven,  ///< the first that has the kernels' bits
+  kFirst,   ///< the first, whatever its bits: for measuring what exactness costs, and nothing else
+};
+
 /// Gives products of kCuda to a library where that changes nothing but the time they take.
 ///
 /// The first product of a shape makes the library's algorithms prove that they have the bits of the
@@ -30,7 +36,7 @@ class DenseProducts {
   /// Forgets what was pinned. REQUIRES: no product is under way.
   /// @param open  called when a product is first offered; null, or returning null: the kernels
   /// compute all.
-  void use(std::function<std::unique_ptr<DenseLibrary>()> open);
+  void use(std::function<std::unique_ptr<DenseLibrary>()> open, Accept accept = Accept::kProven);
 
   /// @return whether the library has computed it; if not, it is the kernels' to compute.
   /// @throws what `open`, the proof and the pinned algorithm throw.
@@ -44,6 +50,7 @@ class DenseProducts {
 
   mutable std::mutex mutex_;
   std::function<std::unique_ptr<DenseLibrary>()> open_;
+  Accept accept_ = Accept::kProven;
   std::unique_ptr<DenseLibrary> library_;
   std::map<DenseShape, DenseProof> proofs_;
 };

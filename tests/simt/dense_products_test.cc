@@ -262,6 +262,22 @@ TEST_F(DenseProductsTest, TheFirstAlgorithmWithTheKernelsBitsIsPinned) {
   }
 }
 
+// What exactness costs is measured so.
+TEST_F(DenseProductsTest, TheFirstAlgorithmIsTakenUnprovenWhereThatIsAskedFor) {
+  products_.use(
+      [this] {
+        return std::make_unique<FakeLibrary>(std::vector<Compute>{ordered(steps(8)), run_kernels},
+                                             calls_);
+      },
+      Accept::kFirst);
+  const Operands operands(kForward, kRows);
+  EXPECT_TRUE(products_.run(*device_, operands.args, false));
+  EXPECT_EQ(calls_.runs, (std::vector<int>{1, 0}));
+  EXPECT_EQ(products_.verdict(kForward), "algorithm 1, unproven");
+  offer({ordered(steps(8))});
+  EXPECT_FALSE(is_given_away(kForward));
+}
+
 // On the host, from the specification of the emulator's tensor cores.
 TEST_F(DenseProductsTest, TheSameOrderIsChosen) {
   if (!device_memory().is_emulated) GTEST_SKIP() << "a GPU rounds in its own way";

@@ -1,13 +1,15 @@
-// The CUDA kernels at the shapes of DeepSeek-V3, and a small V3 end to end; what cuBLASLt may
-// compute twice, with it (the label says which of its algorithms has our bits) and without.
-// `floor_us` is what the bytes or the FLOP must take at rates measured in the same run: copying,
-// and this project's own bf16 product of 8192^3 (what PyTorch reaches stands in torch_ops.py's
-// table beside it).
+// The CUDA kernels at the shapes of DeepSeek-V3, and a small V3 end to end. What cuBLASLt or wgmma
+// may compute is measured with both, without cuBLASLt, and by mma.sync alone (the label says who
+// has its bits), training also with what cuBLASLt finds fastest, whatever its bits: the price of
+// exactness. `floor_us` is what the bytes must take at the rate of copying, measured in the same
+// run, or the FLOP at the 989 TFLOP/s that NVIDIA's data sheet gives an H200 in bf16.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
 #include <map>
 #include <memory>
+#include <numeric>
+#include <optional>
 #include <string>
 
 #include "common/clock.h"
@@ -15,11 +17,15 @@
 #include "common/shared_library.h"
 #include "kernels/activation/swiglu.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/rope.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/wgmma_proof.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gemm/cublaslt_loader.h"
 #include "kernels/gemm/dense_products.h"
+#include "kernels/gemm/fp8_linear.h"
 #include "kernels/gemm/linear.h"
+#include "kernels/gemm/wgmma_products.h"
 #include "kernels/loss/token_log_prob.h"
 #include "kernels/moe/permute.h"
 #include "kernels/moe/topk_gate.h"
@@ -54,37 +60,59 @@ double time_of(int calls, const F& f) {
   return seconds_since(start) / calls;
 }
 
-/// Who computes the products that may be given to a library.
-enum class Products { kCublasLt, kKernels };
-constexpr Products kBoth[] = {Products::kCublasLt, Products::kKernels};
+/// Who computes bf16 products and attention: as in a run, cuBLASLt or wgmma what they have proved;
+/// only kernels of this project; only those of mma.sync; cuBLASLt what it takes, unproven, and
+/// wgmma.
+enum class Products { kAll, kKernels, kMmaSync, kUnproven };
+constexpr Products kEach[] = {Products::kAll, Products::kKernels, Products::kMmaSync};
+/// Of what no library computes.
+constexpr Products kOfKernels[] = {Products::kAll, Products::kMmaSync};
 
 void use(Products products) {
-  static Products in_use = Products::kKernels;
+  static std::optional<Products> in_use;
   if (products == in_use) return;
   in_use = products;
-  if (products == Products::kKernels) return dense_products().use(nullptr);
-  dense_products().use([] { return open_cublaslt(program_directory()); });
+  enable_wgmma(products != Products::kMmaSync);
+  if (products == Products::kKernels || products == Products::kMmaSync)
+    return dense_products().use(nullptr);
+  dense_products().use([] { return open_cublaslt(program_directory()); },
+                       products == Products::kAll ? Accept::kProven : Accept::kFirst);
 }
 
-/// Of a benchmark that both compute.
+/// Of a benchmark that each computes.
 std::string name_of(const std::string& name, Products products) {
-  return products == Products::kCublasLt ? name : name + ", own kernels";
+  constexpr const char* kSuffixes[] = {"", ", own kernels", ", mma.sync", ", cuBLASLt unproven"};
+  return name + kSuffixes[static_cast<int>(products)];
 }
 
-/// Values in [-0.5, 0.5).
+/// Values in [-0.5, 0.5): one block of randomness, repeated, since the time of a kernel does not
+/// depend on more.
 Tensor filled(Shape shape, DType dtype) {
-  Tensor host = Tensor::empty(std::move(shape), DType::kF32);
-  Rng rng(1, static_cast<uint64_t>(host.numel()));
-  // One block of randomness, repeated: the time of a kernel does not depend on more.
   constexpr int64_t kBlock = 1 << 20;
-  for (int64_t i = 0; i < host.numel(); ++i)
-    host.data<float>()[i] = i < kBlock ? static_cast<float>(rng.next_u32()) * 0x1p-32f - 0.5f
-                                       : host.data<float>()[i - kBlock];
-  const Tensor wide = host.to(Device::kCuda);
+  const int64_t count = shape.numel();
+  std::vector<float> block(static_cast<size_t>(std::min(kBlock, count)));
+  Rng rng(1, static_cast<uint64_t>(count));
+  for (float& value : block) value = static_cast<float>(rng.next_u32()) * 0x1p-32f - 0.5f;
+  const Tensor wide = device().empty(std::move(shape), DType::kF32), flat = wide.view({count});
+  int64_t done = std::min(kBlock, count);
+  Tensor first = flat.rows(0, done);
+  first.copy_from_host(block.data());
+  for (int64_t more = 0; done < count; done += more) {
+    more = std::min(done, count - done);
+    flat.rows(done, done + more).copy_from(flat.rows(0, more));
+  }
   if (dtype == DType::kF32) return wide;
   Tensor narrow = device().empty(wide.shape(), dtype);
   cast(device(), wide, narrow);
   return narrow;
+}
+
+std::vector<int32_t> random_tokens(int64_t count, uint64_t stream) {
+  Rng rng(7, stream);
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i)
+    tokens.push_back(static_cast<int32_t>(rng.below(static_cast<uint32_t>(kVocab))));
+  return tokens;
 }
 
 /// Bytes a second of copying 1 GiB within the device, read and written.
@@ -102,18 +130,7 @@ PackedWeight weight_of(int64_t out, int64_t in, Precision precision = DType::kBF
   return packed;
 }
 
-/// FLOP a second of the project's bf16 product of 8192^3.
-double product_rate() {
-  static const double rate = [] {
-    constexpr int64_t kSize = 8192;
-    const PackedWeight weight = weight_of(kSize, kSize);
-    const Tensor x = filled({kSize, kSize}, DType::kBF16);
-    Tensor y = device().empty(x.shape(), DType::kBF16);
-    const double flop = 2.0 * kSize * kSize * kSize;
-    return flop / time_of(3, [&] { linear_forward(device(), x, weight, y); });
-  }();
-  return rate;
-}
+constexpr double kDataSheetFlops = 989e12;
 
 /// Times f and compares with the larger of the two floors.
 template <typename F>
@@ -126,25 +143,31 @@ void measure(benchmark::State& state, double flop, double bytes, const F& f) {
     seconds += once;
   }
   seconds /= static_cast<double>(state.iterations());
-  const double floor = std::max(flop / product_rate(), bytes / copy_rate());
+  const double floor = std::max(flop / kDataSheetFlops, bytes / copy_rate());
   state.counters["floor_us"] = floor * 1e6;
   state.counters["share"] = floor / seconds;
   if (flop > 0) state.counters["tflops"] = flop / seconds * 1e-12;
   if (bytes > 0) state.counters["gbs"] = bytes / seconds * 1e-9;
 }
 
-using Body = void (*)(benchmark::State&);
-void add(const std::string& name, const std::function<void(benchmark::State&)>& body) {
-  benchmark::RegisterBenchmark(name.c_str(), body)
+/// @param products  who is to compute it.
+void add(const std::string& name, const std::function<void(benchmark::State&)>& body,
+         Products products = Products::kAll) {
+  benchmark::RegisterBenchmark(name_of(name, products).c_str(),
+                               [=](benchmark::State& state) {
+                                 use(products);
+                                 body(state);
+                               })
       ->UseManualTime()
       ->MinTime(0.1)
       ->Unit(benchmark::kMicrosecond);
 }
 
-/// Of a product in bf16.
+/// Of a product in bf16: what cuBLASLt and wgmma have proved.
 void label(benchmark::State& state, bool transposed, int64_t columns, int64_t depth) {
   state.SetLabel(
-      dense_products().verdict({transposed, DType::kBF16, /*accumulate=*/false, columns, depth}));
+      dense_products().verdict({transposed, DType::kBF16, /*accumulate=*/false, columns, depth}) +
+      "; " + wgmma_products().verdict());
 }
 
 void add_linear(int64_t rows, int64_t out, int64_t in) {
@@ -152,33 +175,34 @@ void add_linear(int64_t rows, int64_t out, int64_t in) {
       std::to_string(rows) + "x" + std::to_string(out) + "x" + std::to_string(in);
   const double flop = 2.0 * static_cast<double>(rows) * static_cast<double>(out * in);
   const double bytes = 2.0 * static_cast<double>(rows * in + out * in + rows * out);
-  for (const Products products : kBoth) {
-    if (products == Products::kKernels && rows < DenseProducts::kLeastRows) continue;
-    add(name_of("linear " + shape, products), [=](benchmark::State& state) {
-      use(products);
-      const PackedWeight weight = weight_of(out, in);
-      const Tensor x = filled({rows, in}, DType::kBF16);
-      Tensor y = device().empty({rows, out}, DType::kBF16);
-      measure(state, flop, bytes, [&] { linear_forward(device(), x, weight, y); });
-      label(state, false, out, in);
-    });
-  }
-  if (rows < 1024) return;
-  for (const Products products : kBoth)
-    add(name_of("linear dgrad " + shape, products), [=](benchmark::State& state) {
-      use(products);
-      const PackedWeight weight = weight_of(out, in);
-      const Tensor dy = filled({rows, out}, DType::kBF16);
-      Tensor dx = device().empty({rows, in}, DType::kBF16);
-      measure(state, flop, bytes, [&] { linear_dgrad(device(), dy, weight, dx); });
-      label(state, true, in, out);
-    });
-  add("linear wgrad " + shape, [=](benchmark::State& state) {
+  const auto forward = [=](benchmark::State& state) {
+    const PackedWeight weight = weight_of(out, in);
+    const Tensor x = filled({rows, in}, DType::kBF16);
+    Tensor y = device().empty({rows, out}, DType::kBF16);
+    measure(state, flop, bytes, [&] { linear_forward(device(), x, weight, y); });
+    label(state, false, out, in);
+  };
+  const auto dgrad = [=](benchmark::State& state) {
+    const PackedWeight weight = weight_of(out, in);
+    const Tensor dy = filled({rows, out}, DType::kBF16);
+    Tensor dx = device().empty({rows, in}, DType::kBF16);
+    measure(state, flop, bytes, [&] { linear_dgrad(device(), dy, weight, dx); });
+    label(state, true, in, out);
+  };
+  const auto wgrad = [=](benchmark::State& state) {
     const Tensor dy = filled({rows, out}, DType::kBF16), x = filled({rows, in}, DType::kBF16);
     Tensor dweight = device().zeros({out, in}, DType::kF32);
     measure(state, flop, bytes + 6.0 * static_cast<double>(out * in),
             [&] { linear_wgrad(device(), dy, x, dweight); });
-  });
+    state.SetLabel(wgmma_products().verdict());
+  };
+  for (const Products products : kEach) {
+    if (products != Products::kAll && rows < WgmmaProducts::kLeastRows) continue;
+    add("linear " + shape, forward, products);
+  }
+  if (rows < 1024) return;
+  for (const Products products : kEach) add("linear dgrad " + shape, dgrad, products);
+  for (const Products products : kOfKernels) add("linear wgrad " + shape, wgrad, products);
 }
 
 /// In FP8, with the quantising of x. Its floor has half the time of bf16's for a product.
@@ -202,25 +226,69 @@ void add_fp8_linear(int64_t rows, int64_t out, int64_t in) {
   });
 }
 
+/// The experts of a layer, all with as many rows.
+struct Experts {
+  Experts(int64_t count, int64_t rows, int64_t out, int64_t in) {
+    std::vector<const PackedWeight*> pointers;
+    weights.reserve(static_cast<size_t>(count));
+    for (int64_t e = 0; e < count; ++e) {
+      weights.push_back(weight_of(out, in));
+      pointers.push_back(&weights.back());
+      offsets.push_back(e * rows);
+    }
+    offsets.push_back(count * rows);
+    list = WeightList(pointers);
+  }
+  std::vector<PackedWeight> weights;
+  WeightList list;
+  std::vector<int64_t> offsets;
+};
+
 void add_grouped(int64_t experts, int64_t rows, int64_t out, int64_t in) {
-  add("grouped " + std::to_string(experts) + "x" + std::to_string(rows) + "x" +
-          std::to_string(out) + "x" + std::to_string(in),
-      [=](benchmark::State& state) {
-        std::vector<PackedWeight> weights;
-        for (int64_t e = 0; e < experts; ++e) weights.push_back(weight_of(out, in));
-        std::vector<const PackedWeight*> pointers;
-        for (const PackedWeight& weight : weights) pointers.push_back(&weight);
-        const WeightList list(pointers);
-        std::vector<int64_t> offsets;
-        for (int64_t e = 0; e <= experts; ++e) offsets.push_back(e * rows);
-        const GroupOffsets groups(offsets);
-        const Tensor x = filled({experts * rows, in}, DType::kBF16);
-        Tensor y = device().empty({experts * rows, out}, DType::kBF16);
-        const auto all = static_cast<double>(experts);
-        measure(state, 2.0 * all * static_cast<double>(rows) * static_cast<double>(out * in),
-                2.0 * all * static_cast<double>(rows * in + out * in + rows * out),
-                [&] { grouped_linear_forward(device(), x, groups, list, y); });
-      });
+  const std::string shape = std::to_string(experts) + "x" + std::to_string(rows) + "x" +
+                            std::to_string(out) + "x" + std::to_string(in);
+  const auto all = static_cast<double>(experts);
+  const double flop = 2.0 * all * static_cast<double>(rows) * static_cast<double>(out * in);
+  const double bytes = 2.0 * all * static_cast<double>(rows * in + out * in + rows * out);
+  const auto forward = [=](benchmark::State& state) {
+    const Experts e(experts, rows, out, in);
+    const GroupOffsets groups(e.offsets);
+    const Tensor x = filled({experts * rows, in}, DType::kBF16);
+    Tensor y = device().empty({experts * rows, out}, DType::kBF16);
+    measure(state, flop, bytes, [&] { grouped_linear_forward(device(), x, groups, e.list, y); });
+    state.SetLabel(wgmma_products().verdict());
+  };
+  const auto dgrad = [=](benchmark::State& state) {
+    const Experts e(experts, rows, out, in);
+    const GroupOffsets groups(e.offsets);
+    const Tensor dy = filled({experts * rows, out}, DType::kBF16);
+    Tensor dx = device().empty({experts * rows, in}, DType::kBF16);
+    measure(state, flop, bytes, [&] { grouped_linear_dgrad(device(), dy, groups, e.list, dx); });
+    state.SetLabel(wgmma_products().verdict());
+  };
+  const auto wgrad = [=](benchmark::State& state) {
+    std::vector<int64_t> offsets;
+    for (int64_t e = 0; e <= experts; ++e) offsets.push_back(e * rows);
+    const GroupOffsets groups(offsets);
+    const Tensor dy = filled({experts * rows, out}, DType::kBF16);
+    const Tensor x = filled({experts * rows, in}, DType::kBF16);
+    std::vector<Tensor> dweights;
+    std::vector<Tensor*> pointers;
+    dweights.reserve(static_cast<size_t>(experts));
+    for (int64_t e = 0; e < experts; ++e) {
+      dweights.push_back(device().zeros({out, in}, DType::kF32));
+      pointers.push_back(&dweights.back());
+    }
+    measure(state, flop, bytes + 6.0 * all * static_cast<double>(out * in),
+            [&] { grouped_linear_wgrad(device(), dy, x, groups, pointers); });
+    state.SetLabel(wgmma_products().verdict());
+  };
+  if (rows < WgmmaProducts::kLeastRows) return add("grouped " + shape, forward);
+  for (const Products products : kOfKernels) {
+    add("grouped " + shape, forward, products);
+    add("grouped dgrad " + shape, dgrad, products);
+    add("grouped wgrad " + shape, wgrad, products);
+  }
 }
 
 /// Sequences of one length in a paged cache.
@@ -275,12 +343,14 @@ void add_decode(const AttentionCase& c) {
 void add_train(const AttentionCase& c) {
   const double pairs = static_cast<double>(c.sequences * c.heads) *
                        static_cast<double>(c.length * (c.length + 1) / 2);
-  add("attention forward " + c.name(), [=](benchmark::State& state) {
+  const auto forward = [=](benchmark::State& state) {
     AttentionSetup s(c, false);
     const SegmentList segments(s.segments);
     measure(state, 2 * pairs * static_cast<double>(c.k_dim + c.v_dim), 0,
             [&] { attention_forward(device(), s.q, s.cache, segments, 0.1f, s.o, &s.lse); });
-  });
+  };
+  for (const Products products : kOfKernels)
+    add("attention forward " + c.name(), forward, products);
   add("attention backward " + c.name(), [=](benchmark::State& state) {
     AttentionSetup s(c, false);
     const SegmentList segments(s.segments);
@@ -296,45 +366,128 @@ void add_train(const AttentionCase& c) {
   });
 }
 
-void add_rows() {
-  for (const int64_t rows : {128, 16384})
-    add("rms_norm " + std::to_string(rows) + "x7168", [=](benchmark::State& state) {
+void add_norms() {
+  for (const int64_t rows : {128, 16384}) {
+    const std::string shape = std::to_string(rows) + "x7168";
+    const auto elements = static_cast<double>(rows * kHidden);
+    add("rms_norm " + shape, [=](benchmark::State& state) {
       Tensor x = filled({rows, kHidden}, DType::kBF16), y = x.clone();
       const Tensor weight = filled({kHidden}, DType::kF32);
-      measure(state, 0, 4.0 * static_cast<double>(rows * kHidden),
+      measure(state, 0, 4 * elements,
               [&] { rms_norm_forward(device(), x, weight, 1e-6f, y, nullptr); });
     });
+    add("add_rms_norm " + shape, [=](benchmark::State& state) {
+      Tensor residual = filled({rows, kHidden}, DType::kBF16), y = residual.clone();
+      const Tensor delta = residual.clone(), weight = filled({kHidden}, DType::kF32);
+      measure(state, 0, 8 * elements,
+              [&] { add_rms_norm_forward(device(), residual, delta, weight, 1e-6f, y, nullptr); });
+    });
+  }
+  add("rms_norm backward 16384x7168", [](benchmark::State& state) {
+    const Tensor x = filled({16384, kHidden}, DType::kBF16), dy = x.clone();
+    const Tensor weight = filled({kHidden}, DType::kF32);
+    Tensor y = x.clone(), rstd = device().empty({16384}, DType::kF32), dx = x.clone();
+    Tensor dweight = device().zeros({kHidden}, DType::kF32);
+    rms_norm_forward(device(), x, weight, 1e-6f, y, &rstd);
+    measure(state, 0, 6.0 * 16384 * kHidden,
+            [&] { rms_norm_backward(device(), dy, x, weight, rstd, dx, dweight); });
+  });
+  add("quantize fp8 16384x7168", [](benchmark::State& state) {
+    const Tensor x = filled({16384, kHidden}, DType::kBF16);
+    measure(state, 0, (3.0 + 4.0 / 128) * 16384 * kHidden,
+            [&] { quantize_fp8_activation(device(), x); });
+  });
+}
+
+void add_activations() {
   add("swiglu 65536x2048", [](benchmark::State& state) {
     const Tensor gate_up = filled({65536, 4096}, DType::kBF16);
     Tensor hidden = device().empty({65536, 2048}, DType::kBF16);
     measure(state, 0, 65536.0 * 2048 * 6, [&] { swiglu_forward(device(), gate_up, hidden); });
   });
-  add("topk_gate 8192x256 top 8", [](benchmark::State& state) {
-    const GateConfig config{.n_routed_experts = 256,
-                            .num_experts_per_tok = 8,
-                            .n_group = 8,
-                            .topk_group = 4,
-                            .routed_scaling_factor = 2.5f};
-    const Tensor logits = filled({8192, 256}, DType::kF32);
-    Tensor scores = logits.clone(), weights = device().empty({8192, 8}, DType::kF32);
-    Tensor idx = device().empty({8192, 8}, DType::kI32);
-    measure(state, 0, 8192.0 * (256 * 8 + 64),
-            [&] { topk_gate_forward(device(), logits, nullptr, config, scores, idx, weights); });
+  add("swiglu backward 65536x2048", [](benchmark::State& state) {
+    const Tensor gate_up = filled({65536, 4096}, DType::kBF16);
+    const Tensor dhidden = filled({65536, 2048}, DType::kBF16);
+    Tensor dgate_up = gate_up.clone();
+    measure(state, 0, 65536.0 * 2048 * 10,
+            [&] { swiglu_backward(device(), dhidden, gate_up, dgate_up); });
   });
-  add("sort + expand + reduce 8192x7168 top 8", [](benchmark::State& state) {
-    std::vector<int32_t> experts;
-    for (int32_t t = 0; t < 8192; ++t)
-      for (int32_t k = 0; k < 8; ++k) experts.push_back((t * 37 + k * 31) % 256);
-    const Tensor idx = Tensor::from<int32_t>({8192, 8}, experts).to(Device::kCuda);
-    const Tensor x = filled({8192, kHidden}, DType::kBF16);
-    const Tensor weights = filled({8192, 8}, DType::kF32);
-    Tensor rows = device().empty({8 * 8192, kHidden}, DType::kBF16), y = x.clone();
-    measure(state, 0, 2.0 * 8192 * kHidden * (1 + 8 + 8 + 1), [&] {
-      const ExpertRows sorted = sort_by_expert(device(), idx, 256);
-      expand_forward(device(), x, sorted, 8, rows);
-      reduce_forward(device(), rows, weights, sorted, nullptr, y);
+  for (const bool backward : {false, true})
+    add(backward ? "rope backward 8192x128x64" : "rope 8192x128x64", [=](benchmark::State& state) {
+      const Tensor table = rope_table({.dim = 64}, 8192).to(Device::kCuda);
+      std::vector<int32_t> positions(8192);
+      std::iota(positions.begin(), positions.end(), 0);
+      const List<int32_t> list(positions);
+      Tensor x = filled({8192, 128, 192}, DType::kBF16);
+      measure(state, 0, 8192.0 * 128 * 64 * 4, [&] {
+        (backward ? rope_backward : rope_forward)(device(), table, list, RopePairing::kInterleaved,
+                                                  128, x);
+      });
     });
-  });
+  for (const bool backward : {false, true})
+    add(backward ? "embedding backward 16384" : "embedding 16384", [=](benchmark::State& state) {
+      const std::vector<int32_t> ids = random_tokens(16384, 1);
+      const List<int32_t> list(ids);
+      Tensor table = device().zeros({kVocab, kHidden}, DType::kF32);
+      Tensor x = filled({16384, kHidden}, DType::kBF16);
+      measure(state, 0, 16384.0 * kHidden * (backward ? 10 : 6), [&] {
+        backward ? embedding_backward(device(), x, list, table)
+                 : embedding_forward(device(), table, list, x);
+      });
+    });
+}
+
+/// 8192 tokens, of 256 experts eight each.
+void add_routing() {
+  constexpr int64_t kTokens = 8192, kExperts = 256, kChosen = 8;
+  const GateConfig config{.n_routed_experts = kExperts,
+                          .num_experts_per_tok = kChosen,
+                          .n_group = 8,
+                          .topk_group = 4,
+                          .routed_scaling_factor = 2.5f};
+  for (const bool backward : {false, true})
+    add(backward ? "topk_gate backward 8192x256 top 8" : "topk_gate 8192x256 top 8",
+        [=](benchmark::State& state) {
+          const Tensor logits = filled({kTokens, kExperts}, DType::kF32);
+          Tensor scores = logits.clone(), weights = device().empty({kTokens, kChosen}, DType::kF32);
+          Tensor idx = device().empty({kTokens, kChosen}, DType::kI32), dlogits = logits.clone();
+          const Tensor dweights = filled({kTokens, kChosen}, DType::kF32);
+          topk_gate_forward(device(), logits, nullptr, config, scores, idx, weights);
+          measure(state, 0, kTokens * (kExperts * 8.0 + 64), [&] {
+            if (backward)
+              topk_gate_backward(device(), scores, idx, config, dweights, nullptr, dlogits);
+            else
+              topk_gate_forward(device(), logits, nullptr, config, scores, idx, weights);
+          });
+        });
+  for (const bool backward : {false, true})
+    add(backward ? "expand + reduce backward 8192x7168 top 8"
+                 : "sort + expand + reduce 8192x7168 top 8",
+        [=](benchmark::State& state) {
+          std::vector<int32_t> experts;
+          for (int32_t t = 0; t < kTokens; ++t)
+            for (int32_t k = 0; k < kChosen; ++k) experts.push_back((t * 37 + k * 31) % kExperts);
+          const Tensor idx = Tensor::from<int32_t>({kTokens, kChosen}, experts).to(Device::kCuda);
+          const Tensor x = filled({kTokens, kHidden}, DType::kBF16);
+          const Tensor weights = filled({kTokens, kChosen}, DType::kF32);
+          Tensor rows = device().zeros({kChosen * kTokens, kHidden}, DType::kBF16), y = x.clone();
+          Tensor drows = rows.clone(), dweights = weights.clone();
+          ExpertRows sorted = sort_by_expert(device(), idx, kExperts);
+          const double once = 2.0 * kTokens * kHidden;
+          measure(state, 0, once * (backward ? 1 + 8 + 8 + 8 + 1 : 1 + 8 + 8 + 1), [&] {
+            if (backward) {
+              reduce_backward(device(), x, rows, weights, sorted, drows, dweights);
+              expand_backward(device(), drows, sorted, kChosen, y);
+            } else {
+              sorted = sort_by_expert(device(), idx, kExperts);
+              expand_forward(device(), x, sorted, kChosen, rows);
+              reduce_forward(device(), rows, weights, sorted, nullptr, y);
+            }
+          });
+        });
+}
+
+void add_head_and_optimizer() {
   add("linear + log_prob + entropy 2048", [](benchmark::State& state) {
     const PackedWeight head = weight_of(kVocab, kHidden);
     const Tensor x = filled({2048, kHidden}, DType::kBF16);
@@ -344,6 +497,19 @@ void add_rows() {
       token_log_prob_forward(device(), x, head, kVocab, 1, targets, log_probs, entropy, lse);
     });
   });
+  add("linear + log_prob backward 2048", [](benchmark::State& state) {
+    const PackedWeight head = weight_of(kVocab, kHidden);
+    const Tensor x = filled({2048, kHidden}, DType::kBF16);
+    const std::vector<int32_t> targets(2048, 7);
+    std::vector<float> log_probs(2048), entropy(2048), lse(2048);
+    token_log_prob_forward(device(), x, head, kVocab, 1, targets, log_probs, entropy, lse);
+    const std::vector<float> dlog_probs(2048, -1e-4f);
+    Tensor dx = x.clone(), dhead = device().zeros({kVocab, kHidden}, DType::kF32);
+    measure(state, 3 * 2.0 * 2048 * kVocab * kHidden, 0, [&] {
+      token_log_prob_backward(device(), x, head, kVocab, 1, targets, lse, entropy, dlog_probs, {},
+                              dx, dhead);
+    });
+  });
   add("sample_token 128x129280", [](benchmark::State& state) {
     const Tensor logits = filled({128, kVocab}, DType::kF32);
     const std::vector<SampleParams> params(128, SampleParams{.uniform = 0.5f});
@@ -351,6 +517,10 @@ void add_rows() {
     std::vector<float> log_probs(128);
     measure(state, 0, 128.0 * kVocab * 4,
             [&] { sample_token(device(), logits, kVocab, params, tokens, log_probs); });
+  });
+  add("gradient norm 268M", [](benchmark::State& state) {
+    const std::vector<Tensor> grads = {device().zeros({int64_t{1} << 28}, DType::kF32)};
+    measure(state, 0, 4.0 * (1 << 28), [&] { sum_of_squares(device(), grads); });
   });
   add("adamw 268M", [](benchmark::State& state) {
     const Shape shape = {int64_t{1} << 28};
@@ -394,14 +564,6 @@ Transformer& small_model(Precision precision) {
   return *model;
 }
 
-std::vector<int32_t> random_tokens(int64_t count, uint64_t stream) {
-  Rng rng(7, stream);
-  std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < count; ++i)
-    tokens.push_back(static_cast<int32_t>(rng.below(static_cast<uint32_t>(kVocab))));
-  return tokens;
-}
-
 /// `batch` sequences of 128 prompt and 64 new tokens.
 struct GenerateCase {
   int64_t batch;
@@ -409,6 +571,7 @@ struct GenerateCase {
   bool enforce_eager;
 };
 void generate(benchmark::State& state, const GenerateCase& c) {
+  use(Products::kAll);
   const int64_t batch = c.batch;
   Engine engine(small_model(c.precision),
                 {.num_kv_blocks = batch * 8,
@@ -460,22 +623,8 @@ void train_step(benchmark::State& state, Products products, Precision precision)
   }
 }
 
+/// The whole first: a run that is cut short loses its end.
 void add_all() {
-  copy_rate(), product_rate();  // by the kernels, before any library
-  for (const int64_t rows : {1, 128, 8192})
-    for (const auto& [out, in] :
-         {std::pair<int64_t, int64_t>{2112, kHidden}, {kHidden, 16384}, {4096, kHidden}})
-      add_linear(rows, out, in);
-  add_linear(8192, 8192, 8192);
-  for (const int64_t rows : {1, 128, 8192}) add_fp8_linear(rows, kHidden, 16384);
-  for (const int64_t rows : {1, 32, 2048}) {
-    add_grouped(32, rows, 4096, kHidden);
-    add_grouped(32, rows, kHidden, 2048);
-  }
-  add_decode({128, 4096, 128, 1, 576, 512, true});
-  add_decode({1, 4096, 128, 1, 576, 512, true});
-  add_train({2, 4096, 128, 128, 192, 128, false});
-  add_rows();
   const auto add_generate = [](const std::string& name, const GenerateCase& c) {
     benchmark::RegisterBenchmark((name + std::to_string(c.batch)).c_str(), generate, c)
         ->UseManualTime()
@@ -493,9 +642,27 @@ void add_all() {
         ->Iterations(3)
         ->Unit(benchmark::kMillisecond);
   };
-  for (const Products products : kBoth)
+  for (const Products products :
+       {Products::kAll, Products::kKernels, Products::kMmaSync, Products::kUnproven})
     add_train_step(name_of("train step 8x1024", products), products, DType::kBF16);
-  add_train_step("train step fp8 8x1024", Products::kKernels, Precision::fp8());
+  add_train_step("train step fp8 8x1024", Products::kAll, Precision::fp8());
+  for (const int64_t rows : {1, 128, 8192})
+    for (const auto& [out, in] :
+         {std::pair<int64_t, int64_t>{2112, kHidden}, {kHidden, 16384}, {4096, kHidden}})
+      add_linear(rows, out, in);
+  add_linear(8192, 8192, 8192);
+  for (const int64_t rows : {1, 128, 8192}) add_fp8_linear(rows, kHidden, 16384);
+  for (const int64_t rows : {1, 32, 2048}) {
+    add_grouped(32, rows, 4096, kHidden);
+    add_grouped(32, rows, kHidden, 2048);
+  }
+  add_decode({128, 4096, 128, 1, 576, 512, true});
+  add_decode({1, 4096, 128, 1, 576, 512, true});
+  add_train({2, 4096, 128, 128, 192, 128, false});
+  add_norms();
+  add_activations();
+  add_routing();
+  add_head_and_optimizer();
 }
 
 }  // namespace

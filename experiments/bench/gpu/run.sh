@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks and measures the CUDA backend on a machine with a GPU, in bounded steps, the most telling
-# first; each writes at once, so that a kill loses only what was under way.
+# first; each writes at once, so that a kill loses only what was under way (of the benchmark, what is left).
 #   experiments/bench/gpu/run.sh BUILD OUTPUT [SECONDS]
 # BUILD holds moerl_test_cuda, moerl_bench_gpu, moerl and libmoerl_cublaslt.so side by side (built here or
 # carried, with the libraries that they name in BUILD/lib); OUTPUT gets log.txt, steps.txt, the raw figures and
@@ -33,7 +33,7 @@ step() {
 step machine 20 nvidia-smi
 step tests 120 "$build/moerl_test_cuda" --gtest_brief=1
 if command -v compute-sanitizer >/dev/null; then
-  small='*Swiglu*:*Layout*:*SortByExpert*:*MmaAttention*:*TopkGate*'
+  small='*LinearWgmma*:*Swiglu*:*Layout*:*SortByExpert*:*MmaAttention*:*TopkGate*'
   for tool in memcheck racecheck; do
     step $tool 60 compute-sanitizer --tool $tool --error-exitcode 9 \
       "$build/moerl_test_cuda" --gtest_brief=1 --gtest_filter="$small"
