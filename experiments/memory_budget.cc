@@ -12,6 +12,7 @@
 #include "experiments/stages/stage.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/gemm/dense_proof.h"
+#include "kernels/gemm/wgmma_products.h"
 #include "policy/kv_cache.h"
 #include "rollout/decode_graphs.h"
 
@@ -39,12 +40,12 @@ int64_t saved_bytes_per_token(const ModelConfig& c, DType dtype) {
   return elements * dtype_size(dtype);
 }
 
-/// What proving that cuBLASLt has the kernels' bits takes, at most: on the widest of the products
-/// that are not grouped.
+/// What proving that cuBLASLt and wgmma have the kernels' bits takes, at most: the former on the
+/// widest of the products that are not grouped.
 int64_t product_proof_bytes(const ModelConfig& c) {
   const int64_t attention = c.num_attention_heads * std::max(c.head_dim, c.qk_head_dim());
-  return kernels::dense_proof_bytes(std::max({c.vocab_size, 2 * c.intermediate_size, attention}),
-                                    c.hidden_size);
+  const int64_t widest = std::max({c.vocab_size, 2 * c.intermediate_size, attention});
+  return std::max(kernels::dense_proof_bytes(widest, c.hidden_size), kernels::wgmma_proof_bytes());
 }
 
 std::string gib(int64_t bytes) {

@@ -17,7 +17,7 @@ struct MemoryBudget {
   int64_t kv_cache = 0;                ///< of all embedded engines
   int64_t decode_graphs = 0;           ///< their CUDA graphs, estimated
   int64_t activations = 0;             ///< of the largest micro-batch, estimated
-  int64_t product_proof = 0;           ///< of cuBLASLt on the largest weight, estimated
+  int64_t product_proof = 0;           ///< of cuBLASLt and wgmma, at most
   int64_t total() const {
     return masters + gradients + optimizer + working_weights + reference + kv_cache +
            decode_graphs + activations + product_proof;

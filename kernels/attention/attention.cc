@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/attention/attention_impl.h"
+#include "kernels/attention/attention_wgmma.h"
 #include "kernels/check_tensor.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cuda/backend.h"
@@ -167,7 +168,7 @@ void forward_cuda(ExecContext& ctx, const Tensor& q, const PagedKv& cache,
         DType::kF32);
     args.partials = partials.data<float>(cuda);
   }
-  cuda_ops<AttentionCuda>().forward(args);
+  if (!run_attention_on_wgmma(ctx, args)) cuda_ops<AttentionCuda>().forward(args);
 }
 
 }  // namespace

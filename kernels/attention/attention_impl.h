@@ -164,6 +164,20 @@ struct AttentionCuda {
   void (*kv_append)(const KvAppendCuda& args);
   void (*forward)(const AttentionForwardCuda& args);
 };
+/// The forward pass by Hopper's wgmma, on sm_90 and in the emulator, of what attention_fits_wgmma;
+/// in the order of attention_mma_cuda.h.
+struct AttentionWgmmaCuda {
+  void (*forward)(const AttentionForwardCuda& args);
+};
+/// Rows of a tile of it, and the one width of values that it takes.
+inline constexpr int64_t kAttentionWgmmaRows = 128, kAttentionWgmmaColumns = 128;
+/// Fewer rows than a tile's are left to tiles of kAttentionBlockRows.
+constexpr bool attention_fits_wgmma(const AttentionForwardCuda& args) {
+  const AttentionDims& d = args.dims;
+  return args.is_bf16 && args.values != nullptr && args.partials == nullptr &&
+         (d.k_dim == 128 || d.k_dim == 192) && d.v_dim == kAttentionWgmmaColumns &&
+         args.most_rows * d.group() >= kAttentionWgmmaRows;
+}
 /// On CUDA cores, the bits of the CPU; but bf16 whose widths are multiples of 32 (and Dk <= 576,
 /// Dv <= 512) runs on tensor cores, in the order of attention_backward_mma_cuda.h.
 struct AttentionGradCuda {

@@ -1,20 +1,14 @@
 #include "kernels/gemm/dense_proof.h"
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
 
-#include "common/rng.h"
 #include "kernels/gemm/linear_impl.h"
+#include "kernels/gemm/product_probe.h"
 
 namespace moerl::kernels {
 namespace {
 
-/// Of random values: about 2^centre, to a factor of 2^spread either way.
-struct Magnitude {
-  int centre, spread;
-};
 struct Probe {
   int64_t rows;
   Magnitude x;
@@ -33,50 +27,6 @@ constexpr Magnitude kWeight = {-12, 4};
 /// Of y before: beside any sum.
 constexpr Magnitude kBefore = {-53, 73};
 
-/// One in eight is the largest power of two.
-float draw(Rng& rng, const Magnitude& magnitude) {
-  const uint32_t bits = rng.next_u32();
-  const float sign = bits % 2 == 0 ? 1.0f : -1.0f;
-  if (bits / 2 % 8 == 0) return std::ldexp(sign, magnitude.centre + magnitude.spread);
-  const int above = static_cast<int>(bits / 16 % 256) * 2 * magnitude.spread / 256;
-  const float fraction = static_cast<float>(bits >> 12) * 0x1p-20f;
-  return std::ldexp(sign * (1.0f + fraction), magnitude.centre - magnitude.spread + above);
-}
-
-/// Rows [0, end) become rows [0, period), again and again.
-void repeat(const Tensor& tensor, int64_t period, int64_t end) {
-  for (int64_t done = period; done < end;) {
-    const int64_t more = std::min(done, end - done);
-    tensor.rows(done, done + more).copy_from(tensor.rows(0, more));
-    done += more;
-  }
-}
-
-/// Rows [0, end) of a matrix on the device become random, as many of them of their own as the host
-/// can draw in a moment.
-/// @param mirror  of a row's second half to its first: 1, -1, or 0, where it is random too.
-void randomize(const Tensor& tensor, int64_t end, const Magnitude& magnitude, int mirror,
-               uint64_t stream) {
-  constexpr int64_t kElements = 1 << 20;
-  const int64_t width = tensor.dim(1), half = width / 2;
-  const int64_t distinct = std::clamp<int64_t>(kElements / width, 1, end);
-  std::vector<float> values(static_cast<size_t>(distinct * width));
-  Rng rng(0, stream);
-  for (size_t i = 0; i < values.size(); ++i)
-    values[i] = mirror != 0 && static_cast<int64_t>(i) % width >= half
-                    ? static_cast<float>(mirror) * values[i - static_cast<size_t>(half)]
-                    : draw(rng, magnitude);
-  Tensor rows = tensor.rows(0, distinct);
-  if (tensor.dtype() == DType::kF32) {
-    rows.copy_from_host(values.data());
-  } else {
-    std::vector<bf16> rounded(values.size());
-    std::ranges::transform(values, rounded.begin(), to_bf16);
-    rows.copy_from_host(rounded.data());
-  }
-  repeat(tensor, distinct, end);
-}
-
 /// The probes of one shape, and what the kernels make of them.
 class ProbedShape {
  public:
@@ -87,17 +37,17 @@ class ProbedShape {
         before_(ctx.empty({kMostRows, shape.columns}, shape.y_dtype)),
         y_(ctx.empty(before_.shape(), shape.y_dtype)) {
     if (shape.transposed) {
-      randomize(weight_, shape.depth / 2, kWeight, 0, 0);
-      repeat(weight_, shape.depth / 2, shape.depth);
+      randomize_rows(weight_, shape.depth / 2, kWeight, 0, 0);
+      repeat_rows(weight_, shape.depth / 2, shape.depth);
     } else {
-      randomize(weight_, shape.columns, kWeight, 1, 0);
+      randomize_rows(weight_, shape.columns, kWeight, 1, 0);
     }
-    randomize(before_, kMostRows, kBefore, 0, 1);
+    randomize_rows(before_, kMostRows, kBefore, 0, 1);
     const LinearCuda& ops = cuda_ops<LinearCuda>();
     for (size_t i = 0; i < kProbes.size(); ++i) {
       const Probe& probe = kProbes[i];
       x_[i] = ctx.empty({probe.rows, shape.depth}, DType::kBF16);
-      randomize(x_[i], probe.rows, probe.x, probe.cancels ? -1 : 0, 2 + i);
+      randomize_rows(x_[i], probe.rows, probe.x, probe.cancels ? -1 : 0, 2 + i);
       expected_[i] = result(i, [&](const void* x, const void* weight, void* y) {
         (shape.transposed ? ops.dgrad : ops.forward)({.dtype = DType::kBF16,
                                                       .y_dtype = shape.y_dtype,

@@ -13,6 +13,7 @@
 #include "kernels/gemm/linear_groups.h"
 #include "kernels/gemm/linear_impl.h"
 #include "kernels/gemm/linear_partition.h"
+#include "kernels/gemm/wgmma_products.h"
 
 namespace moerl::kernels {
 namespace {
@@ -99,9 +100,11 @@ void products_cuda(ExecContext& ctx, Product product, const Tensor& x, const Gro
     args.weight = weights.host().front()->image(product).raw(Device::kCuda);
   else
     args.groups.weights = weights.data(ctx, product);
-  if (dense_products().run(ctx, args, product == Product::kDgrad)) return;
+  const bool transposed = product == Product::kDgrad;
+  if (dense_products().run(ctx, args, transposed)) return;
+  if (wgmma_products().run(ctx, args, transposed)) return;
   const LinearCuda& ops = cuda_ops<LinearCuda>();
-  product == Product::kForward ? ops.forward(args) : ops.dgrad(args);
+  transposed ? ops.dgrad(args) : ops.forward(args);
 }
 
 void products(ExecContext& ctx, Product product, const Tensor& x, const GroupOffsets& offsets,
@@ -294,6 +297,7 @@ void wgrad_cuda(ExecContext& ctx, const Tensor& dy, const Tensor& x, const Group
     args.dweight = pointers.front();
   else
     args.dweights = list.data(ctx);
+  if (wgmma_products().run(ctx, args)) return;
   cuda_ops<LinearCuda>().wgrad(args);
 }
 

@@ -122,4 +122,14 @@ struct LinearCuda {
   void (*wgrad)(const LinearCudaWgrad& args);
 };
 
+/// bf16 products by Hopper's wgmma, on sm_90 and in the emulator; the sums have the order of
+/// LinearCuda's. Columns, depth and, of wgrad, rows are multiples of 8; addresses, those of the
+/// groups' weights among them, of 16 bytes.
+struct LinearWgmmaCuda {
+  /// @param tile_columns  of a tile of 128 rows: 128 or 256.
+  void (*forward)(const LinearCudaProduct& args, int tile_columns);
+  void (*dgrad)(const LinearCudaProduct& args, int tile_columns);
+  void (*wgrad)(const LinearCudaWgrad& args, int tile_columns);
+};
+
 }  // namespace moerl::kernels

@@ -107,5 +107,68 @@ TEST(EmulatorTest, AsynchronousCopiesLandWhenTheyAreWaitedFor) {
   });
 }
 
+/// The operands of run_wgmma, and their product.
+class EmulatedWgmmaTest : public ::testing::Test {
+ protected:
+  Tensor multiply(Fault fault) {
+    run_wgmma(fault, in_.data<bf16>(), out_.data());
+    return out_.to_host();
+  }
+  std::string error_of(Fault fault) {
+    try {
+      multiply(fault);
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    return {};
+  }
+  double expected(int64_t row, int64_t column) const {
+    double sum = 0.0;
+    for (int64_t k = 0; k < 16; ++k)
+      sum += double{to_float(numbers_.data<bf16>()[row * 64 + k])} *
+             to_float(numbers_.data<bf16>()[(64 + column) * 64 + k]);
+    return sum;
+  }
+
+  const Tensor numbers_ = random_tensor({192, 64}, DType::kBF16, 1);
+  const OnDevice in_{numbers_}, out_{{64, 128}, DType::kF32};
+};
+
+TEST_F(EmulatedWgmmaTest, ASoundProductIsThatOfItsRows) {
+  for_each_order([&] {
+    const Tensor out = multiply(Fault::kNone);
+    for (int64_t i = 0; i < out.numel(); ++i)
+      ASSERT_EQ(out.data<float>()[i], static_cast<float>(expected(i / 128, i % 128))) << i;
+  });
+}
+
+TEST_F(EmulatedWgmmaTest, SumsAreThereWhenTheyAreWaitedFor) {
+  for_each_order([&] {
+    const Tensor early = multiply(Fault::kReadsBeforeWait);
+    for (int64_t i = 0; i < early.numel(); ++i) ASSERT_EQ(early.data<float>()[i], 0.0f) << i;
+    EXPECT_THAT(error_of(Fault::kNeverWaits), HasSubstr("products that it never waited for"));
+  });
+}
+
+TEST_F(EmulatedWgmmaTest, OperandsAreReadUntilTheProductIsWaitedFor) {
+  if (simt::sanitizer() == simt::Sanitizer::kThread) {
+    EXPECT_DEATH(multiply(Fault::kCopiesOverReads), "data race");
+    return;
+  }
+  for_each_order([&] {
+    const Tensor out = multiply(Fault::kCopiesOverReads);
+    EXPECT_TRUE(std::isnan(out.data<float>()[0]));
+  });
+}
+
+TEST_F(EmulatedWgmmaTest, MissingFencesAreErrorsThatNameTheLine) {
+  for_each_order([&] {
+    const std::string error = error_of(Fault::kNoFenceForWgmma);
+    EXPECT_THAT(error, HasSubstr("without fence_for_wgmma"));
+    EXPECT_THAT(error, HasSubstr("planted_faults.cu:"));
+    EXPECT_THAT(error_of(Fault::kNoFenceOfSums), HasSubstr("without wgmma_fence"));
+  });
+}
+
 }  // namespace
 }  // namespace moerl::testing

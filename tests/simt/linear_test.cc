@@ -3,61 +3,22 @@
 #include <cmath>
 #include <memory>
 
-#include "kernels/gemm/linear_impl.h"
-#include "kernels/gemm/linear_ref.h"
-#include "tests/simt/on_device.h"
+#include "tests/simt/linear_problem.h"
 
 namespace moerl::kernels {
 namespace {
 
+using testing::absolute;
 using testing::ArrayOnDevice;
+using testing::expect_near;
 using testing::for_each_order;
+using testing::matrix;
 using testing::OnDevice;
+using testing::product;
 using testing::random_tensor;
 using testing::same_bits;
 using testing::to_doubles;
-
-ref::Matrix<double> matrix(const Tensor& x) {
-  return {static_cast<size_t>(x.dim(0)), static_cast<size_t>(x.dim(1)), to_doubles(x)};
-}
-ref::Matrix<double> absolute(ref::Matrix<double> x) {
-  for (double& value : x.values) value = std::fabs(value);
-  return x;
-}
-
-/// Each element within what fp32 sums of `depth` terms may be off, and the rounding of its type.
-void expect_near(const Tensor& got, const ref::Matrix<double>& want,
-                 const ref::Matrix<double>& magnitude, size_t depth) {
-  const std::vector<double> values = to_doubles(got);
-  for (size_t i = 0; i < values.size(); ++i) {
-    const double bound =
-        static_cast<double>(depth + 2) * 0x1p-24 * magnitude.values[i] +
-        (got.dtype() == DType::kBF16 ? 0x1p-8 : 0x1p-24) * std::fabs(want.values[i]);
-    ASSERT_NEAR(values[i], want.values[i], bound) << "element " << i;
-  }
-}
-
-struct Problem {
-  Tensor x, w, dy;
-  Problem(DType dtype, int64_t tokens, int64_t out, int64_t in)
-      : x(random_tensor({tokens, in}, dtype, 1)),
-        w(random_tensor({out, in}, dtype, 2)),
-        dy(random_tensor({tokens, out}, dtype, 3)) {}
-};
-
-LinearCudaProduct product(const OnDevice& x, const Tensor& x_host, const OnDevice& w,
-                          const OnDevice& y, const Tensor& y_host) {
-  return {.dtype = x_host.dtype(),
-          .y_dtype = y_host.dtype(),
-          .accumulate = false,
-          .rows = x_host.dim(0),
-          .depth = x_host.dim(1),
-          .columns = y_host.dim(1),
-          .x = x.raw(),
-          .y = y.raw(),
-          .weight = w.raw(),
-          .groups = {}};
-}
+using Problem = testing::LinearProblem;
 
 /// y = x W^T, or x W.
 Tensor multiply(const Tensor& x, const Tensor& w, bool transposed, const Tensor& before,
@@ -109,7 +70,8 @@ TEST_P(LinearCudaTest, DgradEqualsTheReferenceAndAccumulates) {
   auto sum = ref::linear_dgrad(dy, w), magnitude = ref::linear_dgrad(absolute(dy), absolute(w));
   for_each_order(
       [&] { expect_near(multiply(p.dy, p.w, true, before), sum, magnitude, dy.columns); });
-  for (size_t i = 0; i < sum.values.size(); ++i) sum.values[i] += to_doubles(before)[i];
+  const std::vector<double> added = to_doubles(before);
+  for (size_t i = 0; i < added.size(); ++i) sum.values[i] += added[i];
   expect_near(multiply(p.dy, p.w, true, before, Write::kAccumulate), sum, magnitude, dy.columns);
 }
 
@@ -120,9 +82,10 @@ TEST_P(LinearCudaTest, WgradAddsTheReference) {
   const Tensor before = random_tensor({out, in}, DType::kF32, 4);
   auto sum = ref::linear_wgrad(matrix(p.dy), matrix(p.x));
   auto magnitude = ref::linear_wgrad(absolute(matrix(p.dy)), absolute(matrix(p.x)));
-  for (size_t i = 0; i < sum.values.size(); ++i) {
-    sum.values[i] += to_doubles(before)[i];
-    magnitude.values[i] += std::fabs(to_doubles(before)[i]);
+  const std::vector<double> added = to_doubles(before);
+  for (size_t i = 0; i < added.size(); ++i) {
+    sum.values[i] += added[i];
+    magnitude.values[i] += std::fabs(added[i]);
   }
   for_each_order([&] {
     expect_near(wgrad(p.dy, p.x, before), sum, magnitude, static_cast<size_t>(p.x.dim(0)));

@@ -1,5 +1,5 @@
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/tensor_core.h"
+#include "kernels/cuda/wgmma.h"
 #include "tests/simt/planted_faults.h"
 
 namespace moerl::testing {
@@ -59,7 +59,47 @@ __global__ void async_copy_kernel(Fault fault, const float* in, float* out) {
   }
 }
 
+__global__ void wgmma_kernel(Fault fault, const bf16* in, float* out) {
+  namespace cuda = kernels::cuda;
+  MOERL_SHARED_MEMORY(memory);
+  bf16* shared = reinterpret_cast<bf16*>(memory);
+  constexpr int kRows = 64, kColumns = 128, kWidth = 64;
+  const int thread = static_cast<int>(threadIdx.x);
+  const auto copy = [&] {
+    for (int i = thread; i < (kRows + kColumns) * kWidth / 8; i += cuda::kWarpgroupThreads)
+      cuda::cp_async_16(shared + cuda::swizzled_chunk(i / 8, i % 8), in + 8 * i, 16);
+    cuda::cp_async_commit();
+  };
+  copy();
+  cuda::cp_async_wait<0>();
+  if (fault != Fault::kNoFenceForWgmma) cuda::fence_for_wgmma();
+  __syncthreads();
+  float sum[kColumns / 2];
+  for (float& value : sum) value = 0.0f;
+  if (fault != Fault::kNoFenceOfSums) cuda::wgmma_fence();
+  cuda::wgmma_bf16<kColumns, false, false>(sum, cuda::wgmma_operand<false>(shared),
+                                           cuda::wgmma_operand<false>(shared + kRows * kWidth));
+  cuda::wgmma_commit();
+  if (fault == Fault::kCopiesOverReads) copy();
+  if (fault != Fault::kReadsBeforeWait && fault != Fault::kNeverWaits) cuda::wgmma_wait<0>();
+  const int row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
+  for (int i = 0; i < kColumns / 2; ++i)
+    out[(row + i / 2 % 2 * 8) * kColumns + column + i / 4 * 8 + i % 2] = sum[i];
+  if (fault == Fault::kReadsBeforeWait) cuda::wgmma_wait<0>();
+  if (fault == Fault::kCopiesOverReads) {
+    __syncthreads();
+    cuda::cp_async_wait<0>();
+  }
+}
+
 }  // namespace
+
+void run_wgmma(Fault fault, const bf16* in, float* out) {
+  constexpr int kBox = kernels::cuda::kWgmmaBox;
+  constexpr size_t kOperands = 3 * kBox * kBox * sizeof(bf16);
+  kernels::cuda::launch("wgmma", wgmma_kernel, {1, kernels::cuda::kWarpgroupThreads, kOperands},
+                        fault, in, out);
+}
 
 void run_exchange(Fault fault, float* out) {
   kernels::cuda::launch("exchange", exchange_kernel, {1, kThreads, kThreads * sizeof(float)}, fault,

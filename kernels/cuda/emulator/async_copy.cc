@@ -1,8 +1,8 @@
 #include "kernels/cuda/emulator/async_copy.h"
 
-#include <array>
 #include <cstring>
-#include <vector>
+
+#include "kernels/cuda/emulator/deferred.h"
 
 namespace moerl::simt {
 namespace {
@@ -14,13 +14,17 @@ struct Copy {
   const void* from;
   size_t valid;
 };
-struct Queue {
-  std::vector<Copy> copies;
-  std::vector<size_t> group_ends;  // of the open groups, as counts of copies
-};
-std::array<Queue, 1024> queues;
+Deferred<Copy> copies;
 
-Queue& my_queue() { return queues[static_cast<size_t>(thread_rank())]; }
+// Threads whose copies have landed without a fence behind them. The emulator's own bookkeeping: no
+// race of the kernel.
+bool is_unfenced[1024];
+int num_unfenced = 0;
+
+MOERL_SIMT_NO_TSAN void set_unfenced(int thread, bool value) {
+  num_unfenced += int{value} - int{is_unfenced[thread]};
+  is_unfenced[thread] = value;
+}
 
 }  // namespace
 
@@ -31,35 +35,29 @@ void async_copy_16(void* to, const void* from, uint32_t valid, Where where) {
   // In words: the thread sanitizer does not see a memset of a known size.
   for (size_t i = 0; i < kBytes / sizeof(uint64_t); ++i)
     static_cast<uint64_t*>(to)[i] = ~uint64_t{0};
-  my_queue().copies.push_back({to, from, valid});
+  copies.ask({to, from, valid});
 }
 
-void async_commit() { my_queue().group_ends.push_back(my_queue().copies.size()); }
+void async_commit() { copies.commit(); }
 
 void async_wait(unsigned groups) {
-  Queue& queue = my_queue();
-  if (queue.group_ends.size() <= groups) return;
-  const size_t done = queue.group_ends.size() - groups, end = queue.group_ends[done - 1];
-  for (size_t i = 0; i < end; ++i) {
-    const Copy& copy = queue.copies[i];
+  const bool landed = copies.wait(groups, [](const Copy& copy) {
     std::memcpy(copy.to, copy.from, copy.valid);
     std::memset(static_cast<char*>(copy.to) + copy.valid, 0, kBytes - copy.valid);
-  }
-  queue.copies.erase(queue.copies.begin(), queue.copies.begin() + static_cast<std::ptrdiff_t>(end));
-  queue.group_ends.erase(queue.group_ends.begin(),
-                         queue.group_ends.begin() + static_cast<std::ptrdiff_t>(done));
-  for (size_t& group_end : queue.group_ends) group_end -= end;
+  });
+  if (landed) set_unfenced(thread_rank(), true);
 }
 
+void fence_async_copies() { set_unfenced(thread_rank(), false); }
+MOERL_SIMT_NO_TSAN bool has_unfenced_async_copies() { return num_unfenced > 0; }
+
 void reset_async_copies() {
-  for (Queue& queue : queues) {
-    queue.copies.clear();
-    queue.group_ends.clear();
-  }
+  copies.forget();
+  for (int thread = 0; num_unfenced > 0; ++thread) set_unfenced(thread, false);
 }
 
 void check_no_async_copies() {
-  if (!my_queue().copies.empty())
+  if (!copies.is_empty())
     fail("cp.async", "the thread returns with copies that it never waited for", Where::current());
 }
 

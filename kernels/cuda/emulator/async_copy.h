@@ -14,6 +14,10 @@ void async_copy_16(void* to, const void* from, uint32_t valid, Where where);
 void async_commit();
 /// Waits until at most `groups` of the thread's youngest groups are under way.
 void async_wait(unsigned groups);
+/// Makes what the thread has waited for visible to the tensor cores of a warpgroup.
+void fence_async_copies();
+/// Whether copies of any thread have landed without such a fence.
+bool has_unfenced_async_copies();
 
 /// Called by the emulator at a block's start, and when a thread returns.
 void reset_async_copies();

@@ -15,6 +15,7 @@
 #include "kernels/cuda/emulator/async_copy.h"
 #include "kernels/cuda/emulator/fiber.h"
 #include "kernels/cuda/emulator/options.h"
+#include "kernels/cuda/emulator/warpgroup.h"
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
@@ -131,6 +132,7 @@ void thread_main() {
   order_acquire(&machine.block_order);
   (*machine.body)();
   check_no_async_copies();
+  check_no_warpgroup_products();
   Thread& thread = *machine.current;
   thread.state = State::kDone;
   --machine.live;
@@ -171,6 +173,7 @@ void start_block(unsigned count, size_t shared_bytes) {
   machine.live = count;
   machine.barriers.fill(Barrier{});
   reset_async_copies();
+  reset_warpgroup_products();
   machine.warps.assign((count + 31) / 32, Warp{});
   std::memset(machine.shared, 0xFF, shared_bytes);
   for (unsigned i = 0; i < count; ++i) {

@@ -2,7 +2,8 @@
 // Runs CUDA kernels on the host: a .cu file compiled as C++ includes this in place of
 // cuda_runtime.h. One block at a time; each of its threads is a fiber, and a fiber runs until it
 // waits. Shared memory is filled with NaN before each block. What it cannot show: time, registers,
-// bank conflicts, missing memory fences (memory is sequentially consistent), the text of PTX.
+// bank conflicts, missing memory fences (memory is sequentially consistent; those of wgmma are
+// checked), the text of PTX.
 
 #include <cstdint>
 #include <functional>

@@ -11,6 +11,11 @@ namespace moerl::kernels::cuda {
 
 using simt::Where;
 
+/// Of shared memory, which begins at 0.
+inline uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(static_cast<const unsigned char*>(p) - simt::shared_memory());
+}
+
 inline void cp_async_16(void* to, const void* from, uint32_t valid,
                         Where where = Where::current()) {
   simt::async_copy_16(to, from, valid, where);

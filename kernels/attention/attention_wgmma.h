@@ -1,0 +1,12 @@
+#pragma once
+#include "kernels/attention/attention_impl.h"
+#include "kernels/exec_context.h"
+
+namespace moerl::kernels {
+
+/// Computes what AttentionWgmmaCuda takes, once it has proved that it has the bits of AttentionCuda
+/// (WgmmaProof). @return whether it is computed; if not, AttentionCuda has to.
+/// @throws what the kernels throw, and std::runtime_error out of memory in the proof.
+bool run_attention_on_wgmma(ExecContext& ctx, const AttentionForwardCuda& args);
+
+}  // namespace moerl::kernels
