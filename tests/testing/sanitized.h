@@ -1,0 +1,13 @@
+#pragma once
+
+namespace moerl::testing {
+
+/// Whether a sanitizer is built in: it takes memory of its own, and keeps the compiler from
+/// inlining what it inlines otherwise.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kIsSanitized = true;
+#else
+inline constexpr bool kIsSanitized = false;
+#endif
+
+}  // namespace moerl::testing
