@@ -13,8 +13,10 @@
 namespace moerl::testing {
 
 /// What scipy and numpy say; tests/golden/statistics_golden.py.
-inline nlohmann::json statistics_golden() {
-  return parse_json(read_file(MOERL_SOURCE_DIR "/tests/golden/statistics_golden.json"));
+inline const nlohmann::json& statistics_golden() {
+  static const nlohmann::json root =
+      parse_json(read_file(MOERL_SOURCE_DIR "/tests/golden/statistics_golden.json"));
+  return root;
 }
 
 /// Cases from peers' own tests, beside the checkout; not everyone has them.

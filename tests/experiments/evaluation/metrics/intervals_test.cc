@@ -50,7 +50,7 @@ double monte_carlo_error(const nlohmann::json& c, double step) {
 }
 
 TEST(IntervalsTest, BootstrapIsThatOfScipyWithinMonteCarloError) {
-  const double steps[] = {1.0 / 16 / 30, 1.0 / 4 / 120, 1.0 / 5};
+  const double steps[] = {1.0 / 16 / 30, 1.0 / 4 / 120, 1.0 / 10};
   size_t index = 0;
   for (const auto& c : statistics_golden().at("bootstrap")) {
     const double error = monte_carlo_error(c, steps[index++]);
