@@ -15,7 +15,9 @@ namespace {
 /// border between splits.
 constexpr int64_t kHeads = 2, kKeyDim = 128, kRows = 101, kStart = kKvSplit - 40;
 
-bool forwards_agree(ExecContext& ctx) {
+}  // namespace
+
+bool attention_agrees_on_wgmma(ExecContext& ctx) {
   constexpr int64_t kBlocks = (kStart + kRows + kKvBlock - 1) / kKvBlock;
   const PagedKv cache = make_paged_kv(kBlocks, 1, kKeyDim, kAttentionWgmmaColumns, DType::kBF16,
                                       KvValues::kStored, Device::kCuda);
@@ -57,10 +59,9 @@ bool forwards_agree(ExecContext& ctx) {
   return same(o[0], o[1]) && same(lse[0], lse[1]);
 }
 
-}  // namespace
-
 bool run_attention_on_wgmma(ExecContext& ctx, const AttentionForwardCuda& args) {
-  static auto* proof = new WgmmaProof(forwards_agree);  // never destroyed: threads may outlive it
+  static auto* proof =
+      new WgmmaProof(attention_agrees_on_wgmma);  // never destroyed: threads may outlive it
   if (!attention_fits_wgmma(args) || !proof->holds(ctx)) return false;
   cuda_ops<AttentionWgmmaCuda>().forward(args);
   return true;

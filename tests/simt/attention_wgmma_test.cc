@@ -98,6 +98,31 @@ TEST(AttentionWgmmaProofTest, HoldsForTheEmulatorAndIsAskedForWhatFits) {
 }
 
 // Two halves that disagree, and one that cannot be asked.
+/// mma.sync's kernel with another bit in one element of one result.
+template <bool kInLse>
+void forward_otherwise(const AttentionForwardCuda& args) {
+  cuda_ops<AttentionCuda>().forward(args);
+  void* place = kInLse ? static_cast<void*>(args.lse) : args.o;
+  uint16_t bits = 0;
+  device_memory().copy_to_host(&bits, place, sizeof(bits));
+  bits ^= 1;
+  device_memory().copy_to_device(place, &bits, sizeof(bits));
+}
+
+TEST(AttentionWgmmaProofTest, OneOtherBitIsSeen) {
+  ExecContext ctx(1, detect_isa(), Device::kCuda);
+  const AttentionWgmmaCuda* real = registered_cuda_ops<AttentionWgmmaCuda>;
+  for (auto* forward : {forward_otherwise<false>, forward_otherwise<true>}) {
+    const AttentionWgmmaCuda other{forward};
+    registered_cuda_ops<AttentionWgmmaCuda> = &other;
+    EXPECT_FALSE(attention_agrees_on_wgmma(ctx));
+  }
+  const AttentionWgmmaCuda same{cuda_ops<AttentionCuda>().forward};
+  registered_cuda_ops<AttentionWgmmaCuda> = &same;
+  EXPECT_TRUE(attention_agrees_on_wgmma(ctx));
+  registered_cuda_ops<AttentionWgmmaCuda> = real;
+}
+
 TEST(WgmmaProofTest, RemembersWhatItFoundAndNotWhatFailed) {
   ExecContext ctx(1, detect_isa(), Device::kCuda);
   if (!device_memory().is_emulated) GTEST_SKIP() << "needs a device with wgmma";
