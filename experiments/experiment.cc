@@ -57,10 +57,11 @@ Experiment::Experiment(Recipe recipe, const std::filesystem::path& run_path, int
   const ModelConfig config = load_model_config(recipe_);
   ExpertParallel::check_experts(config.n_routed_experts, recipe_.parallel.expert_parallel_size);
   const MemoryBudget budget = memory_budget(recipe_, config);
-  require_memory(recipe_, budget);
+  const int64_t available = available_memory(recipe_);
+  require_memory(recipe_, budget, available);
   if (recipe_.device == "cuda") {
     // All of it now: whoever else uses the device is noticed before the first step.
-    progress_.note(memory_table(recipe_, budget));
+    progress_.note(memory_table(recipe_, budget, available));
     device_arena().reserve(static_cast<size_t>(budget.total()));
   }
   if (is_main())

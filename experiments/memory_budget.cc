@@ -13,6 +13,7 @@
 #include "kernels/cuda/backend.h"
 #include "kernels/gemm/dense_proof.h"
 #include "kernels/gemm/wgmma_products.h"
+#include "kernels/loss/token_log_prob.h"
 #include "policy/kv_cache.h"
 #include "rollout/decode_graphs.h"
 
@@ -55,18 +56,10 @@ std::string gib(int64_t bytes) {
 }
 
 const char* memory_name(const Recipe& recipe) {
-  return recipe.device == "cuda" ? "the CUDA device" : "this machine";
-}
-/// Bytes where the policy lives; 0 if there is no such device.
-int64_t memory_of(const Recipe& recipe) {
-  if (recipe.device == "cpu") return machine_memory();
-  return kernels::cuda_is_available()
-             ? static_cast<int64_t>(kernels::device_memory().total_memory())
-             : 0;
+  return recipe.device == "cuda" ? "the CUDA device" : "the machine";
 }
 
-std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskData& task,
-                     const MemoryBudget& budget) {
+std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskData& task) {
   std::string text = concat(
       "model     ", model.num_parameters(), " parameters, ", model.num_active_parameters(),
       " active for one token, ", recipe.model.dtype, ", ", model.attention_form(), " attention\n",
@@ -77,7 +70,7 @@ std::string describe(const Recipe& recipe, const ModelConfig& model, const TaskD
   for (const StageConfig& stage : recipe.stages)
     text += concat("stage     ", stage.name, ": ", stage.type, ", ", num_stage_steps(stage, task),
                    " steps\n");
-  return text + memory_table(recipe, budget);
+  return text;
 }
 
 }  // namespace
@@ -89,6 +82,12 @@ int64_t machine_memory() {
 int64_t activation_bytes_per_token(const ModelConfig& model, DType dtype, bool recompute) {
   return recompute ? model.hidden_size * model.num_hidden_layers * dtype_size(dtype)
                    : saved_bytes_per_token(model, dtype);
+}
+
+int64_t available_memory(const Recipe& recipe) {
+  if (recipe.device == "cpu") return machine_memory();
+  kernels::require_cuda();
+  return static_cast<int64_t>(kernels::device_memory().total_memory());
 }
 
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
@@ -115,6 +114,8 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
   if (recipe.rollout.addresses.empty()) {
     const EngineConfig engine = engine_config(recipe.rollout);
     budget.kv_cache = engine.kv_cache_bytes * recipe.rollout.num_workers;
+    budget.workspace = recipe.rollout.num_workers * engine.max_num_seqs * model.vocab_size *
+                       dtype_size(DType::kF32);
     if (recipe.device == "cuda" && !engine.enforce_eager &&
         recipe.parallel.expert_parallel_size == 1)
       budget.decode_graphs = recipe.rollout.num_workers *
@@ -129,12 +130,17 @@ MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model) {
     const int64_t per_token = activation_bytes_per_token(model, dtype, recompute);
     const int64_t cache = KvCache::block_bytes(model, dtype) / kernels::kKvBlock;
     budget.activations = std::max(budget.activations, tokens * (per_token + cache));
+    budget.workspace = std::max(
+        budget.workspace, kernels::token_log_prob_workspace_bytes(tokens, model.vocab_size, dtype));
     if (!is_sft && stage.actor.use_kl_loss) budget.reference = held * 4 + working_weights(1);
   }
+  if (recipe.device == "cuda" && model.max_position_embeddings > kernels::kKvSplit)
+    budget.workspace += kernels::kAttentionWorkspaceBytes;
   return budget;
 }
 
-std::string memory_table(const Recipe& recipe, const MemoryBudget& budget) {
+std::string memory_table(const Recipe& recipe, const MemoryBudget& budget,
+                         std::optional<int64_t> available) {
   const int64_t ranks = recipe.parallel.data_parallel_size,
                 sharing = recipe.parallel.expert_parallel_size;
   std::string text = ranks == 1 ? "memory" : concat("memory of each of ", ranks, " ranks");
@@ -147,13 +153,13 @@ std::string memory_table(const Recipe& recipe, const MemoryBudget& budget) {
       {"reference policy", budget.reference},
       {"kv cache", budget.kv_cache},
       {"activations (estimate)", budget.activations},
+      {"workspace", budget.workspace},
       {"total", budget.total()}};
   if (budget.decode_graphs > 0)
     rows.emplace(rows.end() - 1, "decode graphs (estimate)", budget.decode_graphs);
   if (budget.product_proof > 0)
     rows.emplace(rows.end() - 1, "product proof (estimate)", budget.product_proof);
-  if (const int64_t memory = memory_of(recipe); memory > 0)
-    rows.emplace_back(memory_name(recipe), memory);
+  if (available) rows.emplace_back("available", *available);
   for (const auto& [name, bytes] : rows) {
     char line[80];
     std::snprintf(line, sizeof line, "  %-24s %s\n", name, gib(bytes).c_str());
@@ -162,7 +168,7 @@ std::string memory_table(const Recipe& recipe, const MemoryBudget& budget) {
   return text;
 }
 
-CheckedRecipe check_recipe(const Recipe& recipe) {
+CheckedRecipe check_recipe(const Recipe& recipe, std::optional<int64_t> available) {
   CheckedRecipe checked;
   const auto attempt = [&](const auto& f) {
     try {
@@ -213,16 +219,18 @@ CheckedRecipe check_recipe(const Recipe& recipe) {
     ExpertParallel::check_experts(model->n_routed_experts, recipe.parallel.expert_parallel_size);
   });
   const MemoryBudget budget = memory_budget(recipe, *model);
-  checked.summary = describe(recipe, *model, task, budget);
-  attempt([&] { require_memory(recipe, budget); });
+  attempt([&] {
+    if (!available) available = available_memory(recipe);
+    require_memory(recipe, budget, *available);
+  });
+  checked.summary = describe(recipe, *model, task) + memory_table(recipe, budget, available);
   return checked;
 }
 
-void require_memory(const Recipe& recipe, const MemoryBudget& budget) {
-  if (recipe.device == "cuda") kernels::require_cuda();
-  if (budget.total() > memory_of(recipe))
+void require_memory(const Recipe& recipe, const MemoryBudget& budget, int64_t available) {
+  if (budget.total() > available)
     throw ConfigError(concat("needs", gib(budget.total()), " of memory, ", memory_name(recipe),
-                             " has", gib(memory_of(recipe)), "; ", kMemoryAdvice));
+                             " has", gib(available), "; ", kMemoryAdvice));
 }
 
 }  // namespace moerl

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,10 +18,11 @@ struct MemoryBudget {
   int64_t kv_cache = 0;                ///< of all embedded engines
   int64_t decode_graphs = 0;           ///< their CUDA graphs, estimated
   int64_t activations = 0;             ///< of the largest micro-batch, estimated
+  int64_t workspace = 0;               ///< logits, and partial results of attention, at most
   int64_t product_proof = 0;           ///< of cuBLASLt and wgmma, at most
   int64_t total() const {
     return masters + gradients + optimizer + working_weights + reference + kv_cache +
-           decode_graphs + activations + product_proof;
+           decode_graphs + activations + workspace + product_proof;
   }
 };
 MemoryBudget memory_budget(const Recipe& recipe, const ModelConfig& model);
@@ -29,11 +31,14 @@ inline constexpr char kMemoryAdvice[] =
     "lower the key-value cache (rollout.kv_cache_gb, --kv-cache-gb) or the micro-batch "
     "(ppo_max_token_len, "
     "max_token_len), or set recompute: true";
-/// For people: a line for each part, and what the recipe's device has.
-std::string memory_table(const Recipe& recipe, const MemoryBudget& budget);
-/// @throws ConfigError if the recipe's device has less, saying what to change; std::runtime_error
-/// if there is no such device.
-void require_memory(const Recipe& recipe, const MemoryBudget& budget);
+/// Bytes where the recipe's policy lives: this machine's, or those of its CUDA device.
+/// @throws std::runtime_error if there is no such device.
+int64_t available_memory(const Recipe& recipe);
+/// For people: a line for each part, and the available bytes, if they are known.
+std::string memory_table(const Recipe& recipe, const MemoryBudget& budget,
+                         std::optional<int64_t> available);
+/// @throws ConfigError if the budget exceeds the available bytes, saying what to change.
+void require_memory(const Recipe& recipe, const MemoryBudget& budget, int64_t available);
 
 /// Bytes that backward keeps for one token of a micro-batch, estimated from the shapes.
 /// @param recompute  whether blocks are run again in backward: then it is the residual stream.
@@ -49,6 +54,7 @@ struct CheckedRecipe {
 };
 /// Looks at everything that can be looked at without running: files, model, tokenizer, task,
 /// verifier, memory.
-CheckedRecipe check_recipe(const Recipe& recipe);
+/// @param available  bytes where the run shall be; none: here.
+CheckedRecipe check_recipe(const Recipe& recipe, std::optional<int64_t> available = {});
 
 }  // namespace moerl

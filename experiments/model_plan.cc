@@ -96,7 +96,7 @@ std::string describe_plan(const ModelConfig& model, int64_t machine_bytes) {
   text += line("  the same with recompute: true", gib(recomputed));
   text += line("sampling, all together", gib(plan.sampling(cache)));
   text += line("training, all together", gib(plan.training() + activations));
-  text += line("this machine", gib(machine_bytes));
+  text += line("available", gib(machine_bytes));
   text += concat("verdict: ", fits("sampling", plan.sampling(cache), machine_bytes), "; ",
                  fits("training", plan.training() + activations, machine_bytes));
   if (plan.training() + activations > machine_bytes &&

@@ -1,8 +1,9 @@
 #pragma once
+#include <array>
 #include <cstddef>
 #include <span>
-#include <vector>
 
+#include "kernels/cuda/staging.h"
 #include "kernels/sampling/sample_token.h"
 #include "policy/transformer.h"
 
@@ -17,11 +18,16 @@ class DecodeBatch {
   /// Of the device, for one of max_rows.
   static int64_t row_bytes(int64_t max_blocks);
 
-  /// Copies the step to the device, at once. Rows from the batch's last one on, up to `rows`,
-  /// repeat it, but for writing to the cache: they compute what is thrown away, from what is there
-  /// anyway.
+  /// Copies the step to the device, behind what that is at; returns at once. Rows from the batch's
+  /// last one on, up to `rows`, repeat it, but for writing to the cache: they compute what is
+  /// thrown away, from what is there anyway.
   /// @param batch  of segments of one row each; at least one.  @param params  one for each row.
-  void fill(const ForwardBatch& batch, std::span<const kernels::SampleParams> params, int64_t rows);
+  /// @param sources  of rows whose token is not known here: the row that drew it, for take_tokens;
+  ///   -1: known. Empty: all are.
+  void fill(const ForwardBatch& batch, std::span<const kernels::SampleParams> params,
+            std::span<const int32_t> sources, int64_t rows);
+  /// Puts the tokens of rows with a source in their place.
+  void take_tokens(ExecContext& ctx, const Tensor& draws, int64_t rows);
 
   // The first `rows` rows of what fill() has put there, or will.
   /// @param most_keys  no row stands behind so many positions.
@@ -32,7 +38,7 @@ class DecodeBatch {
   /// Where an array begins, here and there.
   template <typename T>
   T* here(int64_t offset) {
-    return reinterpret_cast<T*>(host_.data() + offset);
+    return reinterpret_cast<T*>(host_[current_].data() + offset);
   }
   template <typename T>
   const T* there(int64_t offset) const {
@@ -41,8 +47,10 @@ class DecodeBatch {
   }
 
   // Byte offsets of the arrays, each of max_rows elements but for the tables, one behind the other.
-  int64_t max_rows_, params_, segments_, slots_, token_ids_, positions_, tables_;
-  std::vector<std::byte> host_;
+  int64_t max_rows_, params_, segments_, slots_, token_ids_, positions_, sources_, tables_;
+  // A step is written while the last one's copy may be under way.
+  std::array<kernels::StagingBuffer, 2> host_;
+  size_t current_ = 0;
   Tensor device_;
 };
 

@@ -84,10 +84,12 @@ int64_t DecodeGraphs::memory_estimate(const ModelConfig& model, Precision precis
 void DecodeGraphs::prepare() {
   const MemoryPool::Scope scope(pool_);
   const ModelConfig& config = model_.config();
-  buffers_ = std::make_unique<Buffers>(
-      Buffers{DecodeBatch(ctx_, most_.rows, std::min(most_blocks(config), cache_.num_blocks())),
-              ctx_.empty({most_.rows, config.vocab_size}, DType::kF32),
-              ctx_.empty({most_.rows, kernels::kTokenDrawWords}, DType::kI32)});
+  const auto bytes = static_cast<int64_t>(sizeof(kernels::TokenDraw)) * most_.rows;
+  buffers_.reset(new Buffers{
+      .batch = DecodeBatch(ctx_, most_.rows, std::min(most_blocks(config), cache_.num_blocks())),
+      .logits = ctx_.empty({most_.rows, config.vocab_size}, DType::kF32),
+      .draws = ctx_.empty({most_.rows, kernels::kTokenDrawWords}, DType::kI32),
+      .drawn = {kernels::StagingBuffer(bytes), kernels::StagingBuffer(bytes)}});
   // First the largest, which takes the memory that the others will find.
   capture(most_);
 }
@@ -95,6 +97,7 @@ void DecodeGraphs::prepare() {
 void DecodeGraphs::capture(const Bucket& bucket) {
   const int64_t rows = bucket.rows;
   graphs_[bucket] = kernels::CudaGraph(pool_, [&] {
+    buffers_->batch.take_tokens(ctx_, buffers_->draws, rows);
     const Tensor hidden =
         model_.forward(ctx_, buffers_->batch.on_device(rows, bucket.keys), cache_);
     Tensor logits = buffers_->logits.rows(0, rows), draws = buffers_->draws.rows(0, rows);
@@ -109,21 +112,42 @@ const kernels::CudaGraph& DecodeGraphs::graph(const Bucket& bucket) {
   return graphs_[bucket];
 }
 
-Tensor DecodeGraphs::step(const ForwardBatch& batch, std::span<const kernels::SampleParams> params,
-                          std::span<int32_t> tokens, std::span<float> log_probs) {
+void DecodeGraphs::launch(const ForwardBatch& batch, std::span<const kernels::SampleParams> params,
+                          std::span<const int32_t> sources) {
+  check_internal(under_way_.size() < kMostUnderWay, "DecodeGraphs: ", under_way_.size(),
+                 " steps have not been fetched, expected fewer than ", kMostUnderWay);
   model_.check_batch(batch);
   if (!buffers_) prepare();
   const int64_t count = batch.num_tokens();
   const int64_t last = *std::max_element(batch.positions.begin(), batch.positions.end());
   const Bucket bucket = DecodeGraphs::bucket({count, last + 1}, most_);
   const kernels::CudaGraph& step = graph(bucket);
-  buffers_->batch.fill(batch, params, bucket.rows);
+  buffers_->batch.fill(batch, params, sources, bucket.rows);
   step.launch();
+  buffers_->drawn[static_cast<size_t>(num_steps_) % kMostUnderWay].copy_to_host(
+      buffers_->draws.rows(0, count));
+  logits_ = buffers_->logits.rows(0, count);
   ++num_steps_;
-  drawn_.resize(static_cast<size_t>(count));
-  buffers_->draws.rows(0, count).copy_to_host(drawn_.data());
-  kernels::take_draws(drawn_, tokens, log_probs);
-  return buffers_->logits.rows(0, count);
+  if (!under_way_.empty()) ++num_steps_ahead_;
+  under_way_.push_back(count);
+}
+
+void DecodeGraphs::fetch(std::span<int32_t> tokens, std::span<float> log_probs) {
+  check_internal(!under_way_.empty() && static_cast<int64_t>(tokens.size()) == under_way_.front(),
+                 "DecodeGraphs: ", tokens.size(), " tokens of ", under_way_.size(),
+                 " steps are fetched");
+  const size_t step = static_cast<size_t>(num_steps_) - under_way_.size();
+  under_way_.pop_front();
+  const kernels::StagingBuffer& drawn = buffers_->drawn[step % kMostUnderWay];
+  drawn.wait();
+  kernels::take_draws({reinterpret_cast<const kernels::TokenDraw*>(drawn.data()), tokens.size()},
+                      tokens, log_probs);
+}
+
+void DecodeGraphs::drop() {
+  if (under_way_.empty()) return;
+  for (const kernels::StagingBuffer& drawn : buffers_->drawn) drawn.wait();
+  under_way_.clear();
 }
 
 }  // namespace moerl

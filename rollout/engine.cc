@@ -66,16 +66,6 @@ SchedulerConfig scheduler_config(const Transformer& model, const EngineConfig& c
   return {num_blocks, config.max_num_seqs, config.max_batched_tokens};
 }
 
-/// Whether the step draws the next token of running sequences and does nothing else.
-bool is_decode(const StepPlan& plan) {
-  if (plan.rows.empty() || plan.samples.size() != plan.rows.size()) return false;
-  for (size_t i = 0; i < plan.rows.size(); ++i)
-    if (plan.rows[i].num_rows != 1 || plan.samples[i].row != static_cast<int64_t>(i) ||
-        plan.samples[i].sequence != plan.rows[i].sequence)
-      return false;
-  return true;
-}
-
 }  // namespace
 
 struct Engine::Impl {
@@ -106,6 +96,13 @@ struct Engine::Impl {
   Tensor sampled_logits(const StepPlan& plan, const Tensor& hidden);
   /// Draws the plan's samples; returns their logits.
   Tensor draw(const StepPlan& plan);
+  void launch(const StepPlan& plan);
+  bool wants_logits(const StepPlan& plan) const;
+  /// Of a plan that was launched: fetches what was drawn, once the next step is on its way if that
+  /// can be known already.
+  void finish_launched();
+  /// Nobody is left whom a step on its way could serve.
+  void drop_launched();
   void append_tokens(const StepPlan& plan, const Tensor& logits);
   void append_token(Sequence& sequence, int32_t token, float log_prob,
                     std::span<const TokenLogProb> top);
@@ -120,6 +117,7 @@ struct Engine::Impl {
   Scheduler scheduler;
   KvCache cache;
   std::optional<DecodeGraphs> graphs;
+  const StepPlan* launched = nullptr;  // that is drawn by a graph, and not fetched
   std::map<uint64_t, std::unique_ptr<Job>> jobs;
   int64_t delivered = 0;  // sequences since the last publish()
   ForwardBatch batch;
@@ -182,6 +180,7 @@ bool Engine::Impl::take_inbox() {
   for (uint64_t id : gone)
     if (const auto it = jobs.find(id); it != jobs.end())
       end_job(*it->second, std::make_exception_ptr(Cancelled("the request was cancelled")));
+  drop_launched();
   publish();
   return !scheduler.idle();
 }
@@ -223,23 +222,59 @@ void Engine::Impl::publish() {
   status.queued_sequences = unfinished - status.running_sequences;
   status.kv_blocks_free = scheduler.blocks().num_free();
   status.num_preemptions = scheduler.num_preemptions();
-  if (graphs) status.num_graph_steps = graphs->num_steps();
+  if (graphs) {
+    status.num_graph_steps = graphs->num_steps();
+    status.num_steps_ahead = graphs->num_steps_ahead();
+  }
 }
 
 void Engine::Impl::run_step() {
-  const StepPlan& plan = scheduler.schedule();
-  for (const BlockCopy& copy : plan.copies) cache.copy_block(ctx, copy.from, copy.to);
+  if (launched == nullptr) {
+    const StepPlan& plan = scheduler.schedule();
+    for (const BlockCopy& copy : plan.copies) cache.copy_block(ctx, copy.from, copy.to);
+    if (!graphs || !plan.is_decode()) return append_tokens(plan, draw(plan));
+    launch(plan);
+    launched = &plan;
+  }
+  finish_launched();
+}
+
+void Engine::Impl::launch(const StepPlan& plan) {
   set_batch(plan);
   set_params(plan);
-  append_tokens(plan, draw(plan));
+  graphs->launch(batch, params, plan.sources);
+  scheduler.commit();
+}
+
+bool Engine::Impl::wants_logits(const StepPlan& plan) const {
+  return std::any_of(plan.samples.begin(), plan.samples.end(), [](const ScheduledSample& s) {
+    return s.sequence &&
+           static_cast<const Job*>(s.sequence->group->owner)->request.num_top_log_probs > 0;
+  });
+}
+
+void Engine::Impl::finish_launched() {
+  const StepPlan& plan = *launched;
+  const StepPlan* next = wants_logits(plan) ? nullptr : scheduler.schedule_ahead();
+  if (next != nullptr) launch(*next);
+  launched = next;
+  tokens.resize(plan.samples.size());
+  log_probs.resize(plan.samples.size());
+  graphs->fetch(tokens, log_probs);
+  append_tokens(plan, graphs->logits());
+}
+
+void Engine::Impl::drop_launched() {
+  if (launched == nullptr || !scheduler.idle()) return;
+  graphs->drop();
+  launched = nullptr;
 }
 
 Tensor Engine::Impl::draw(const StepPlan& plan) {
-  if (graphs && is_decode(plan)) {
-    const Tensor logits = graphs->step(batch, params, tokens, log_probs);
-    scheduler.commit();
-    return logits;
-  }
+  set_batch(plan);
+  set_params(plan);
+  tokens.resize(params.size());
+  log_probs.resize(params.size());
   Tensor hidden;
   // Other ranks may have rows for the experts here.
   if (plan.num_rows > 0 || model.experts().size() > 1) hidden = model.forward(ctx, batch, cache);
@@ -261,8 +296,10 @@ void Engine::Impl::set_batch(const StepPlan& plan) {
         run.sequence ? run.sequence->block_table : run.group->block_table;
     batch.segments.push_back({batch.num_tokens(), run.num_rows, run.start, table});
     for (int64_t p = run.start; p < run.start + run.num_rows; ++p) {
-      batch.token_ids.push_back(run.sequence ? run.sequence->token(p)
-                                             : run.group->prompt[static_cast<size_t>(p)]);
+      const bool known = plan.sources.empty();
+      batch.token_ids.push_back(!known         ? 0
+                                : run.sequence ? run.sequence->token(p)
+                                               : run.group->prompt[static_cast<size_t>(p)]);
       batch.positions.push_back(static_cast<int32_t>(p));
     }
   }
@@ -301,25 +338,25 @@ Tensor Engine::Impl::sampled_logits(const StepPlan& plan, const Tensor& hidden) 
 
 void Engine::Impl::set_params(const StepPlan& plan) {
   params.clear();
+  const int64_t ahead = plan.sources.empty() ? 0 : 1;  // tokens that length() does not count yet
   for (const ScheduledSample& s : plan.samples) {
     const Job& job = *static_cast<const Job*>(s.sequence->group->owner);
     params.push_back(job.params);
     params.back().uniform = {job.request.seed, s.sequence->group->prompt_id,
                              static_cast<uint32_t>(s.sequence->sample_index),
-                             static_cast<uint32_t>(s.sequence->length())};
+                             static_cast<uint32_t>(s.sequence->length() + ahead)};
   }
-  tokens.resize(params.size());
-  log_probs.resize(params.size());
 }
 
 void Engine::Impl::append_tokens(const StepPlan& plan, const Tensor& logits) {
-  for (size_t i = 0; i < params.size(); ++i) {
+  for (size_t i = 0; i < plan.samples.size(); ++i) {
+    if (plan.samples[i].sequence == nullptr) continue;
     Sequence& sequence = *plan.samples[i].sequence;
     const Job& job = *static_cast<const Job*>(sequence.group->owner);
     std::vector<TokenLogProb> top;
     if (const int64_t k = job.request.num_top_log_probs; k > 0) {
       const auto row = static_cast<int64_t>(i);
-      const float temperature = params[i].temperature > 0 ? params[i].temperature : 1;
+      const float temperature = job.params.temperature > 0 ? job.params.temperature : 1;
       top = top_log_probs(ctx, logits.rows(row, row + 1), model.config().sampled_vocab_size(),
                           temperature, k)[0];
     }
@@ -406,6 +443,7 @@ bool Engine::step() {
   } catch (...) {
     impl_->end_all_jobs(std::current_exception());
   }
+  impl_->drop_launched();
   impl_->publish();
   return true;
 }

@@ -54,6 +54,7 @@ struct EngineStatus {
   int64_t kv_blocks_total = 0, kv_blocks_free = 0;
   int64_t num_preemptions = 0;
   int64_t num_graph_steps = 0;  ///< that were one launch of a CUDA graph
+  int64_t num_steps_ahead = 0;  ///< of them, launched before the tokens before were looked at
 };
 
 /// Samples completions from a policy with continuous batching.

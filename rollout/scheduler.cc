@@ -17,6 +17,16 @@ void StepPlan::clear() {
   rows.clear();
   samples.clear();
   num_rows = 0;
+  sources.clear();
+}
+
+bool StepPlan::is_decode() const {
+  if (rows.empty() || samples.size() != rows.size()) return false;
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (rows[i].num_rows != 1 || samples[i].row != static_cast<int64_t>(i) ||
+        samples[i].sequence != rows[i].sequence)
+      return false;
+  return true;
 }
 
 Scheduler::Scheduler(const SchedulerConfig& config)
@@ -39,19 +49,54 @@ void Scheduler::add(PromptGroup& group) {
   group.age = next_age_++;
   for (Sequence& sequence : group.sequences) group.waiting.push_back(&sequence);
   if (!group.waiting.empty()) waiting_.push_back(&group);
+  settled_ = false;
+}
+
+StepPlan& Scheduler::begin_plan() {
+  last_plan_ = 1 - last_plan_;
+  plan().clear();
+  return plan();
 }
 
 const StepPlan& Scheduler::schedule() {
-  plan_.clear();
+  const StepPlan& plan = begin_plan();
   int64_t budget = config_.max_batched_tokens;
   const int64_t preemptions = num_preemptions_;
   schedule_running(budget);
   // What has just been taken away is not handed out in the same breath.
-  if (num_preemptions_ == preemptions) admit(budget);
-  check_internal(idle() || plan_.num_rows > 0 || !plan_.samples.empty(),
+  settled_ = num_preemptions_ == preemptions;
+  if (settled_) admit(budget);
+  check_internal(idle() || plan.num_rows > 0 || !plan.samples.empty(),
                  "Scheduler: empty step with ", running_.size(), " running sequences and ",
                  waiting_.size(), " waiting groups");
-  return plan_;
+  return plan;
+}
+
+const StepPlan* Scheduler::schedule_ahead() {
+  if (!waiting_.empty() && !settled_) return nullptr;
+  const StepPlan& last = plan();
+  StepPlan& next = begin_plan();
+  const auto give_up = [&] {
+    last_plan_ = 1 - last_plan_;
+    return nullptr;
+  };
+  for (size_t i = 0; i < last.samples.size(); ++i) {
+    Sequence* sequence = last.samples[i].sequence;
+    if (sequence == nullptr) continue;
+    // The token that is being drawn is not part of length() yet.
+    if (sequence->length() + 1 == sequence->group->max_positions) {
+      if (!waiting_.empty()) return give_up();
+      continue;
+    }
+    const int64_t position = sequence->computed, needed = KvBlockManager::blocks_for(position + 1);
+    if (blocks_.num_free() < needed - static_cast<int64_t>(sequence->block_table.size()))
+      return give_up();
+    blocks_.grow(sequence->block_table, needed);
+    next.rows.push_back({sequence->group, sequence, position, 1});
+    next.samples.push_back({sequence, next.num_rows++});
+    next.sources.push_back(static_cast<int32_t>(i));
+  }
+  return next.rows.empty() ? give_up() : &next;
 }
 
 void Scheduler::schedule_running(int64_t& budget) {
@@ -65,11 +110,11 @@ void Scheduler::schedule_running(int64_t& budget) {
 }
 
 void Scheduler::schedule_rows(Sequence& sequence, int64_t num_rows, int64_t& budget) {
-  plan_.rows.push_back({sequence.group, &sequence, sequence.computed, num_rows});
-  plan_.num_rows += num_rows;
+  plan().rows.push_back({sequence.group, &sequence, sequence.computed, num_rows});
+  plan().num_rows += num_rows;
   budget -= num_rows;
   if (sequence.computed + num_rows == sequence.length())
-    plan_.samples.push_back({&sequence, plan_.num_rows - 1});
+    plan().samples.push_back({&sequence, plan().num_rows - 1});
 }
 
 void Scheduler::admit(int64_t& budget) {
@@ -123,7 +168,7 @@ bool Scheduler::start_next(PromptGroup& group, int64_t& budget) {
   } else {
     ForkedTable forked = blocks_.fork(source, prompt_length);
     sequence.block_table = std::move(forked.blocks);
-    if (forked.copy) plan_.copies.push_back(*forked.copy);
+    if (forked.copy) plan().copies.push_back(*forked.copy);
   }
   blocks_.grow(sequence.block_table, total);
   sequence.computed = prompt_length;
@@ -133,7 +178,7 @@ bool Scheduler::start_next(PromptGroup& group, int64_t& budget) {
   group.running.push_back(&sequence);
   running_.push_back(&sequence);
   if (sequence.tokens.empty()) {
-    plan_.samples.push_back({&sequence, -1});
+    plan().samples.push_back({&sequence, -1});
   } else if (budget > 0) {
     schedule_rows(sequence, std::min(sequence.length() - prompt_length, budget), budget);
   }
@@ -157,14 +202,14 @@ bool Scheduler::prefill(PromptGroup& group, int64_t members, int64_t& reserved, 
   }
   reserved += members;
   const int64_t rows = std::min(prompt_length - group.computed, budget);
-  plan_.rows.push_back({&group, nullptr, group.computed, rows});
-  plan_.num_rows += rows;
+  plan().rows.push_back({&group, nullptr, group.computed, rows});
+  plan().num_rows += rows;
   budget -= rows;
   return group.computed + rows == prompt_length;
 }
 
 void Scheduler::commit() {
-  for (const ScheduledRows& run : plan_.rows)
+  for (const ScheduledRows& run : plan().rows)
     (run.sequence ? run.sequence->computed : run.group->computed) += run.num_rows;
 }
 
@@ -175,6 +220,10 @@ void Scheduler::finish(Sequence& sequence) {
   sequence.status = SequenceStatus::kFinished;
   std::erase(sequence.group->running, &sequence);
   std::erase(running_, &sequence);
+  settled_ = false;
+  for (StepPlan& plan : plans_)
+    for (ScheduledSample& sample : plan.samples)
+      if (sample.sequence == &sequence) sample.sequence = nullptr;
 }
 
 void Scheduler::remove(PromptGroup& group) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <array>
 #include <deque>
 #include <vector>
 
@@ -22,7 +23,7 @@ struct ScheduledRows {
 
 /// A sequence that gets its next token in one step.
 struct ScheduledSample {
-  Sequence* sequence = nullptr;
+  Sequence* sequence = nullptr;  ///< null: it has ended since
   /// Row of the step's batch whose hidden state it is drawn from; -1: the group's last_hidden.
   int64_t row = -1;
 };
@@ -33,8 +34,12 @@ struct StepPlan {
   std::vector<ScheduledRows> rows;
   std::vector<ScheduledSample> samples;
   int64_t num_rows = 0;
+  /// Of a plan ahead, for each row: the sample of the plan before whose token it computes.
+  std::vector<int32_t> sources;
 
   void clear();
+  /// Whether it draws the next token of running sequences, a row each, and does nothing else.
+  bool is_decode() const;
 };
 
 /// Continuous batching: decides, step by step, which sequences run.
@@ -56,9 +61,16 @@ class Scheduler {
   /// All sequences of the group wait. The group must stay where it is until all have finished or
   /// remove() was called.
   void add(PromptGroup& group);
-  /// The plan of the next step, valid until the next call; empty only if idle().
+  /// The plan of the next step; empty only if idle(). It is valid until the next but one is
+  /// made; a sample whose sequence ends meanwhile loses it.
   const StepPlan& schedule();
-  /// Takes note that the plan's rows are in the cache.
+  /// The plan of the step behind the last one, while the latter's tokens are not known: what is
+  /// left of its sequences, each a position further. Null if there may be more to do (somebody
+  /// could be admitted or has to be preempted), or nothing: then schedule() decides once the tokens
+  /// are known. REQUIRES: the last plan is_decode() and was committed.
+  const StepPlan* schedule_ahead();
+  /// Takes note that the last plan's rows are in the cache, or will be before anything that is
+  /// computed later.
   void commit();
   /// The sequence is complete: frees its blocks.
   void finish(Sequence& sequence);
@@ -84,6 +96,8 @@ class Scheduler {
   bool evict_prompt(const PromptGroup* except);
   void drop_prompt(PromptGroup& group);
   void preempt_youngest();
+  StepPlan& plan() { return plans_[last_plan_]; }
+  StepPlan& begin_plan();
   /// The table that holds the whole computed prompt, or none.
   std::span<const int32_t> computed_prompt(const PromptGroup& group) const;
 
@@ -92,7 +106,9 @@ class Scheduler {
   std::deque<PromptGroup*> waiting_;    ///< groups with waiting sequences, oldest first
   std::vector<Sequence*> running_;      ///< oldest first
   std::vector<PromptGroup*> resident_;  ///< groups with a block table of their own
-  StepPlan plan_;
+  std::array<StepPlan, 2> plans_;       ///< the last one, and the one before
+  size_t last_plan_ = 0;
+  bool settled_ = false;  ///< nothing has happened since schedule() that could let somebody in
   uint64_t next_age_ = 0;
   int64_t num_preemptions_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "common/file.h"
 #include "experiments/cli/commands.h"
@@ -50,6 +51,7 @@ void add_check(CLI::App& app) {
   struct Options {
     std::string recipe;
     std::vector<std::string> overrides;
+    std::optional<double> memory_gb;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -61,17 +63,25 @@ void add_check(CLI::App& app) {
                    "recipe file (YAML), or a model: its config.json or its directory")
       ->required();
   command->add_option("overrides", options->overrides, "fields of the recipe, as dotted key=value");
+  command
+      ->add_option("--memory-gb", options->memory_gb,
+                   "memory of the machine, or with device=cuda of the GPU, that the run is meant "
+                   "for, in GiB [of this one]")
+      ->check(CLI::PositiveNumber);
   command->callback([options] {
+    std::optional<int64_t> available;
+    if (options->memory_gb)
+      available = static_cast<int64_t>(*options->memory_gb * static_cast<double>(1 << 30));
     if (const fs::path config = config_of_model(options->recipe); !config.empty()) {
       check(options->overrides.empty(), "check: a model has no fields to override, got '",
             options->overrides.empty() ? "" : options->overrides[0], "'");
       const ModelConfig model = ModelConfig::from_json(config.string(), read_file(config));
-      std::printf("%s", describe_plan(model, machine_memory()).c_str());
+      std::printf("%s", describe_plan(model, available.value_or(machine_memory())).c_str());
       describe_weights(model, config.parent_path());
       return;
     }
     const Recipe recipe = Recipe::from_file(options->recipe, options->overrides);
-    CheckedRecipe checked = check_recipe(recipe);
+    CheckedRecipe checked = check_recipe(recipe, available);
     try {
       const int launched = launched_ranks();
       DataParallel::check_ranks(launched, recipe.parallel.data_parallel_size);

@@ -29,6 +29,14 @@ inline void check_cuda(const char* op, const char* call, cudaError_t error) {
 /// (graph.cu).
 inline thread_local cudaStream_t current_stream = nullptr;
 
+/// What a graph does cannot depend on the host, nor the host on a graph before it is launched.
+/// @throws std::runtime_error while a CUDA graph is captured.
+inline void refuse_in_capture(const char* op, const char* call, size_t bytes) {
+  if (current_stream != nullptr)
+    throw std::runtime_error(std::string(op) + ": " + call + " of " + std::to_string(bytes) +
+                             " bytes while a CUDA graph is captured");
+}
+
 struct LaunchShape {
   dim3 grid, block;
   size_t shared_bytes = 0;

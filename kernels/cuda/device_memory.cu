@@ -39,19 +39,12 @@ void* allocate(size_t bytes) {
 // Frees in destructors: an error here was reported by the call before it, and cannot be thrown.
 void free_memory(void* memory) { static_cast<void>(cudaFree(memory)); }
 
-/// What a graph does cannot depend on the host, nor the host on a graph before it is launched.
-void refuse_in_capture(const char* call, size_t bytes) {
-  if (current_stream != nullptr)
-    throw std::runtime_error(std::string(kOp) + ": " + call + " of " + std::to_string(bytes) +
-                             " bytes while a CUDA graph is captured");
-}
-
 void copy_to_device(void* device, const void* host, size_t bytes) {
-  refuse_in_capture("copy from the host", bytes);
+  refuse_in_capture(kOp, "copy from the host", bytes);
   check_cuda(kOp, "cudaMemcpy", cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
 }
 void copy_to_host(void* host, const void* device, size_t bytes) {
-  refuse_in_capture("copy to the host", bytes);
+  refuse_in_capture(kOp, "copy to the host", bytes);
   check_cuda(kOp, "cudaMemcpy", cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost));
 }
 void copy_on_device(void* to, const void* from, size_t bytes) {
@@ -62,7 +55,7 @@ void zero(void* memory, size_t bytes) {
   check_cuda(kOp, "cudaMemsetAsync", cudaMemsetAsync(memory, 0, bytes, current_stream));
 }
 void synchronize() {
-  refuse_in_capture("wait for the device", 0);
+  refuse_in_capture(kOp, "wait for the device", 0);
   check_cuda(kOp, "cudaDeviceSynchronize", cudaDeviceSynchronize());
 }
 size_t total_memory() {

@@ -45,6 +45,17 @@ int64_t chunk_rows(int64_t vocab_size) {
   return std::clamp(kElements / vocab_size / kLeast * kLeast, kLeast, kMost);
 }
 
+}  // namespace
+
+int64_t token_log_prob_workspace_bytes(int64_t rows, int64_t vocab_size, DType dtype) {
+  // Backward has their gradients, too, rounded to the head's type; fp32 ones take the logits'
+  // place.
+  const int64_t size = sizeof(float) + (dtype == DType::kF32 ? 0 : dtype_size(dtype));
+  return std::min(rows, chunk_rows(vocab_size)) * vocab_size * size;
+}
+
+namespace {
+
 /// Where the results of some rows go; entropy and lse may be null.
 struct RowResults {
   float *log_probs, *entropy, *lse;

@@ -33,6 +33,10 @@ void token_log_prob_forward(ExecContext& ctx, const Tensor& hidden, const Packed
                             std::span<float> log_probs, std::span<float> entropy,
                             std::span<float> lse);
 
+/// What the two functions below and above take beside their results for so many rows, at most:
+/// logits of the rows that exist at a time.
+int64_t token_log_prob_workspace_bytes(int64_t rows, int64_t vocab_size, DType dtype);
+
 /// Backward of token_log_prob_forward; recomputes the logits. With p = exp(z - lse), H the entropy:
 ///
 ///   dz[v] = dlog_prob * (1[v = target] - p[v]) - dentropy * p[v] * (z[v] - lse + H),

@@ -196,6 +196,17 @@ void sample_token(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
                                    static_cast<TokenDraw*>(draws.raw(Device::kCuda))});
 }
 
+void continue_tokens(ExecContext& ctx, const Tensor& draws, const List<int32_t>& sources,
+                     int32_t* token_ids) {
+  const char* op = "continue_tokens";
+  check_rank(op, "draws", draws, 2);
+  check_shape(op, "draws", draws, {draws.dim(0), kTokenDrawWords});
+  check_dtype(op, "draws", draws, DType::kI32);
+  cuda_ops<SampleTokenCuda>().continue_tokens(
+      {static_cast<int64_t>(sources.size()),
+       static_cast<const TokenDraw*>(draws.raw(Device::kCuda)), sources.data(ctx), token_ids});
+}
+
 void take_draws(std::span<const TokenDraw> draws, std::span<int32_t> tokens,
                 std::span<float> log_probs) {
   for (size_t t = 0; t < draws.size(); ++t) {

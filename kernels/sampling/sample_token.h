@@ -74,6 +74,13 @@ inline constexpr int64_t kTokenDrawWords = sizeof(TokenDraw) / sizeof(int32_t);
 /// @param draws out [T, kTokenDrawWords] i32: a TokenDraw for each row.
 void sample_token(ExecContext& ctx, const Tensor& logits, int64_t vocab_size,
                   const List<SampleParams>& params, Tensor& draws);
+/// Tokens that a step was drawn as become the next step's input, on kCuda without the host:
+/// token_ids[t] = the token of draws[sources[t]] where sources[t] >= 0. A row that had no
+/// distribution gives 0; take_draws names it.
+/// @param draws  of sample_token. @param sources [T] rows of draws, or -1.
+/// @param token_ids in/out [T], in the memory of kCuda.
+void continue_tokens(ExecContext& ctx, const Tensor& draws, const List<int32_t>& sources,
+                     int32_t* token_ids);
 /// Draws that have come to the host, as sample_token gives them.
 /// @throws NumericalError naming the lowest row without a distribution.
 void take_draws(std::span<const TokenDraw> draws, std::span<int32_t> tokens,

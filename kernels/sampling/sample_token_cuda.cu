@@ -222,7 +222,16 @@ void run(const SampleTokenArgs& args) {
          {static_cast<unsigned>(args.rows), kVocabularyThreads, SampleMemory::kBytes}, args);
 }
 
-const RegisterCudaOps<SampleTokenCuda> registered({run});
+void continue_tokens(const ContinueTokensArgs& args) {
+  launch_each("continue_tokens", args.rows, [args] __device__(int64_t t) {
+    const int32_t source = args.sources[t];
+    if (source < 0) return;
+    const int32_t token = args.draws[source].token;
+    args.token_ids[t] = token < 0 ? 0 : token;
+  });
+}
+
+const RegisterCudaOps<SampleTokenCuda> registered({run, continue_tokens});
 
 }  // namespace
 }  // namespace moerl::kernels::cuda

@@ -31,8 +31,17 @@ struct SampleTokenArgs {
   TokenDraw* draws;
 };
 
+/// Arguments of continue_tokens.
+struct ContinueTokensArgs {
+  int64_t rows;
+  const TokenDraw* draws;
+  const int32_t* sources;
+  int32_t* token_ids;
+};
+
 struct SampleTokenCuda {
   void (*run)(const SampleTokenArgs& args);
+  void (*continue_tokens)(const ContinueTokensArgs& args);
 };
 
 }  // namespace moerl::kernels

@@ -186,6 +186,18 @@ TEST_F(Parallel, MoreRanksThanShardsAreRefused) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run"));
 }
 
+// Each launcher says in its own way how many it has started: Open MPI, MPICH and Slurm's PMI, srun.
+TEST_F(Parallel, EveryLaunchersRanksAreCounted) {
+  const std::string shards = "parallel.data_parallel_size=2";
+  const Arguments check = {"check", testing::tiny_recipe(), shards};
+  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    EXPECT_EQ(testing::run_moerl(check, {{variable, "2"}}).exit_code, 0) << variable;
+    EXPECT_THAT(testing::run_moerl(check, {{variable, "3"}}).err,
+                HasSubstr("3 ranks were launched, more than parallel.data_parallel_size = 2"))
+        << variable;
+  }
+}
+
 TEST_F(Parallel, AnotherNumberOfShardsIsAnotherRecipe) {
   ASSERT_EQ(launch(2, shards(2)).exit_code, 0);
   EXPECT_THAT(launch(2, shards(4)).err, HasSubstr("data_parallel_size: 2"));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "experiments/model_source.h"
+#include "kernels/attention/attention.h"
 #include "kernels/cuda/backend.h"
 #include "testing/paths.h"
 #include "tests/experiments/temporary_directory.h"
@@ -36,11 +37,29 @@ TEST(MemoryBudgetTest, CountsWhatTheRunHolds) {
   EXPECT_EQ(budget.reference, 0);
   EXPECT_EQ(budget.kv_cache, 3 * (int64_t{1} << 29));
   EXPECT_GT(budget.activations, 0);
+  EXPECT_EQ(budget.workspace, 3 * 512 * model.vocab_size * 4);  // each engine's logits
   EXPECT_EQ(budget.total(), budget.masters + budget.gradients + budget.optimizer +
-                                budget.working_weights + budget.kv_cache + budget.activations);
-  EXPECT_TRUE(memory_table(recipe, budget).find("kv cache                    1.500 GiB") !=
-              std::string::npos)
-      << memory_table(recipe, budget);
+                                budget.working_weights + budget.kv_cache + budget.activations +
+                                budget.workspace);
+  const std::string table = memory_table(recipe, budget, int64_t{7} << 30);
+  for (const char* line :
+       {"kv cache                    1.500 GiB", "available                   7.000 GiB"})
+    EXPECT_NE(table.find(line), std::string::npos) << table;
+}
+
+// The loss makes logits, and in backward gradients of them, for a few rows at a time.
+TEST(MemoryBudgetTest, WorkspaceIsTheLargestOfWhatIsThereAtATime) {
+  const Recipe elsewhere = countdown({"rollout.addresses=[\"h:1\"]"});
+  ModelConfig model = load_model_config(elsewhere);
+  EXPECT_EQ(memory_budget(elsewhere, model).workspace, 512 * model.vocab_size * 6);
+  model.vocab_size = 1 << 20;  // 64 rows
+  EXPECT_EQ(memory_budget(elsewhere, model).workspace, int64_t{64} * 6 << 20);
+  const Recipe on_gpu = countdown({"rollout.addresses=[\"h:1\"]", "device=cuda"});
+  model.max_position_embeddings = kernels::kKvSplit;
+  EXPECT_EQ(memory_budget(on_gpu, model).workspace, int64_t{64} * 6 << 20);
+  ++model.max_position_embeddings;  // positions of a second split
+  EXPECT_EQ(memory_budget(on_gpu, model).workspace,
+            (int64_t{64} * 6 << 20) + kernels::kAttentionWorkspaceBytes);
 }
 
 TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
@@ -73,8 +92,8 @@ TEST(MemoryBudgetTest, SettingsChangeTheirPart) {
   EXPECT_EQ(budget.product_proof, 0);
   EXPECT_GT(on_gpu.product_proof, model.vocab_size * model.hidden_size * 2);
   EXPECT_GT(on_gpu.product_proof, 2 * model.intermediate_size * model.hidden_size * 2);
-  EXPECT_EQ(on_gpu.total() - on_gpu.product_proof - on_gpu.decode_graphs + budget.working_weights,
-            budget.total() + on_gpu.working_weights);
+  EXPECT_EQ(on_gpu.total() - on_gpu.product_proof - on_gpu.decode_graphs - on_gpu.workspace,
+            budget.total() - budget.workspace - budget.working_weights + on_gpu.working_weights);
   EXPECT_EQ(memory_budget(countdown({"device=cuda", "model.dtype=f32"}), model).product_proof, 0);
   const std::vector<std::string> recompute = {"stages.0.sft.recompute=true",
                                               "stages.1.actor.recompute=true"};
@@ -124,6 +143,16 @@ TEST(CheckRecipeTest, ADeviceThatIsNotThereIsAProblem) {
   EXPECT_TRUE(mentions(check_recipe(countdown({"device=cuda"})).problems, "CUDA"));
 }
 
+TEST(CheckRecipeTest, ARunMeantForAnotherDeviceIsComparedWithThatOnesMemory) {
+  const Recipe recipe = countdown({"device=cuda", "rollout.kv_cache_gb=20"});
+  const CheckedRecipe fits = check_recipe(recipe, int64_t{24} << 30);
+  EXPECT_TRUE(fits.problems.empty()) << fits.problems[0];
+  EXPECT_NE(fits.summary.find("available                  24.000 GiB"), std::string::npos)
+      << fits.summary;
+  EXPECT_TRUE(mentions(check_recipe(recipe, int64_t{20} << 30).problems,
+                       "the CUDA device has  20.000 GiB; lower the key-value cache"));
+}
+
 TEST(CheckRecipeTest, EveryShippedRecipeCanRun) {
   for (const auto& entry : std::filesystem::directory_iterator(configs())) {
     if (entry.path().extension() != ".yaml") continue;
@@ -131,7 +160,7 @@ TEST(CheckRecipeTest, EveryShippedRecipeCanRun) {
     if (recipe.task.name == "jsonl") continue;  // needs files that are not part of the source
     const CheckedRecipe checked = check_recipe(recipe);
     EXPECT_TRUE(checked.problems.empty()) << entry.path() << ": " << checked.problems[0];
-    for (const char* part : {"parameters", "kv cache", "training rows", "total", "this machine"})
+    for (const char* part : {"parameters", "kv cache", "training rows", "total", "available"})
       EXPECT_NE(checked.summary.find(part), std::string::npos) << part;
     for (const StageConfig& stage : recipe.stages)
       EXPECT_NE(checked.summary.find(stage.name), std::string::npos);

@@ -18,8 +18,13 @@ constexpr int64_t kBlock = kernels::kKvBlock;
 /// of its places, and for whom. Checks that what a step reads is there.
 class FakeEngine {
  public:
-  explicit FakeEngine(const SchedulerConfig& config)
-      : config_(config), scheduler_(config), cells_(static_cast<size_t>(config.num_kv_blocks)) {
+  /// @param runs_ahead  computes the next step, where it can be known, before it draws this one's
+  ///   tokens.
+  explicit FakeEngine(const SchedulerConfig& config, bool runs_ahead = false)
+      : config_(config),
+        runs_ahead_(runs_ahead),
+        scheduler_(config),
+        cells_(static_cast<size_t>(config.num_kv_blocks)) {
     for (auto& block : cells_) block.assign(kBlock, {});
   }
 
@@ -39,21 +44,22 @@ class FakeEngine {
   }
 
   void step() {
-    const StepPlan& plan = scheduler_.schedule();
-    for (const BlockCopy& copy : plan.copies) cells(copy.to) = cells(copy.from);
-    ASSERT_LE(plan.num_rows, config_.max_batched_tokens);
-    for (const ScheduledRows& run : plan.rows) write(run);
-    for (const ScheduledRows& run : plan.rows) read(run);
-    scheduler_.commit();
-    prompt_rows_ += std::count_if(plan.rows.begin(), plan.rows.end(),
-                                  [](const ScheduledRows& r) { return !r.sequence; });
-    std::vector<Sequence*> finished;
+    if (computed_ == nullptr) compute(*(computed_ = &scheduler_.schedule()));
+    const StepPlan& plan = *computed_;
+    computed_ = runs_ahead_ && plan.is_decode() ? scheduler_.schedule_ahead() : nullptr;
+    if (computed_ != nullptr) {
+      check_follows(*computed_, plan);
+      compute(*computed_);
+      ++num_steps_ahead_;
+    }
     for (const ScheduledSample& sample : plan.samples) {
+      if (sample.sequence == nullptr) continue;
       Sequence& s = *sample.sequence;
       ASSERT_EQ(s.status, SequenceStatus::kRunning);
       s.tokens.push_back(2);
       if (static_cast<int64_t>(s.tokens.size()) == goal_.at(&s)) scheduler_.finish(s);
     }
+    if (scheduler_.idle()) computed_ = nullptr;
     ASSERT_LE(static_cast<int64_t>(scheduler_.running().size()), config_.max_num_seqs);
     check_ownership();
     check_order();
@@ -81,8 +87,28 @@ class FakeEngine {
   Scheduler& scheduler() { return scheduler_; }
   std::deque<PromptGroup>& groups() { return groups_; }
   int64_t prompt_rows() const { return prompt_rows_; }
+  int64_t num_steps_ahead() const { return num_steps_ahead_; }
 
  private:
+  void compute(const StepPlan& plan) {
+    for (const BlockCopy& copy : plan.copies) cells(copy.to) = cells(copy.from);
+    ASSERT_LE(plan.num_rows, config_.max_batched_tokens);
+    for (const ScheduledRows& run : plan.rows) write(run);
+    for (const ScheduledRows& run : plan.rows) read(run);
+    scheduler_.commit();
+    prompt_rows_ += std::count_if(plan.rows.begin(), plan.rows.end(),
+                                  [](const ScheduledRows& r) { return !r.sequence; });
+  }
+  /// Each row computes the token that the plan before draws for its sequence.
+  static void check_follows(const StepPlan& next, const StepPlan& plan) {
+    ASSERT_TRUE(next.is_decode());
+    ASSERT_EQ(next.sources.size(), next.rows.size());
+    for (size_t i = 0; i < next.rows.size(); ++i) {
+      const Sequence* sequence = next.rows[i].sequence;
+      ASSERT_EQ(plan.samples.at(static_cast<size_t>(next.sources[i])).sequence, sequence);
+      ASSERT_EQ(next.rows[i].start, sequence->length());
+    }
+  }
   struct Cell {
     const void* owner = nullptr;  // the group for prompt positions, else the sequence
     int64_t position = -1;
@@ -146,12 +172,14 @@ class FakeEngine {
   }
 
   SchedulerConfig config_;
+  const bool runs_ahead_;
   Scheduler scheduler_;
+  const StepPlan* computed_ = nullptr;  // whose tokens have not been drawn
   std::vector<std::vector<Cell>> cells_;
   std::deque<PromptGroup> groups_;
   std::map<const Sequence*, int64_t> goal_;
   std::map<const PromptGroup*, bool> removed_;
-  int64_t prompt_rows_ = 0;
+  int64_t prompt_rows_ = 0, num_steps_ahead_ = 0;
 };
 
 TEST(SchedulerTest, ComputesAPromptOnceForItsWholeGroup) {
@@ -251,14 +279,91 @@ TEST(SchedulerTest, RemoveFreesEverythingInEveryState) {
   EXPECT_EQ(engine.scheduler().blocks().num_free(), 12);
 }
 
-TEST(SchedulerTest, KeepsItsInvariantsUnderRandomLoads) {
+/// Two sequences that have drawn their first tokens, and what runs them.
+class SchedulerAheadTest : public ::testing::Test {
+ protected:
+  SchedulerAheadTest() { start(100, 8, {30, 5}); }
+  /// @param num_tokens  of each of the two.
+  void start(int64_t num_blocks, int64_t prompt_length, const std::vector<int64_t>& num_tokens) {
+    engine_ = std::make_unique<FakeEngine>(
+        SchedulerConfig{.num_kv_blocks = num_blocks, .max_num_seqs = 3, .max_batched_tokens = 64},
+        true);
+    for (int64_t n : num_tokens) group_ = &engine_->add(prompt_length, 1, {n});
+    engine_->step();
+    engine_->step();
+  }
+  const StepPlan* ahead() {
+    EXPECT_TRUE(engine_->scheduler().schedule().is_decode());
+    engine_->scheduler().commit();
+    return engine_->scheduler().schedule_ahead();
+  }
+  std::unique_ptr<FakeEngine> engine_;
+  PromptGroup* group_ = nullptr;  // of the second
+};
+
+TEST_F(SchedulerAheadTest, ItIsTheSameSequencesAPositionFurther) {
+  const StepPlan* plan = ahead();
+  ASSERT_NE(plan, nullptr);
+  EXPECT_EQ(plan->sources, (std::vector<int32_t>{0, 1}));
+  EXPECT_EQ(plan->rows[1].start, group_->sequences[0].length());
+}
+
+TEST_F(SchedulerAheadTest, WhoeverHasEndedOrWillIsLeftOut) {
+  engine_->scheduler().schedule();
+  engine_->scheduler().commit();
+  engine_->scheduler().finish(group_->sequences[0]);
+  const StepPlan* plan = engine_->scheduler().schedule_ahead();
+  ASSERT_NE(plan, nullptr);
+  EXPECT_EQ(plan->sources, (std::vector<int32_t>{0}));
+
+  start(100, 8, {2, 30});  // the first draws its last token
+  plan = ahead();
+  ASSERT_NE(plan, nullptr);
+  EXPECT_EQ(plan->sources, (std::vector<int32_t>{1}));
+  start(100, 8, {2, 2});
+  EXPECT_EQ(ahead(), nullptr);
+}
+
+TEST_F(SchedulerAheadTest, WhereSomebodyMayComeInItWaits) {
+  engine_->scheduler().schedule();
+  engine_->scheduler().commit();
+  engine_->add(8, 1, {5});
+  EXPECT_EQ(engine_->scheduler().schedule_ahead(), nullptr);
+}
+
+TEST_F(SchedulerAheadTest, WhoCouldNotComeInBeforeDoesNotNow) {
+  start(100, 8, {30, 30, 30, 30});  // three run
+  EXPECT_NE(ahead(), nullptr);
+  start(100, 8, {30, 30, 2, 30});  // the third will make room
+  EXPECT_EQ(ahead(), nullptr);
+}
+
+TEST_F(SchedulerAheadTest, WhereABlockIsLackingItWaits) {
+  start(2, kBlock - 2, {10});  // the step behind the one that is drawn needs the second
+  EXPECT_NE(ahead(), nullptr);
+  start(2, kBlock - 2, {2, 10});
+  EXPECT_EQ(ahead(), nullptr);
+}
+
+TEST_F(SchedulerAheadTest, MostStepsAreMadeAhead) {
+  const int steps = engine_->run();
+  EXPECT_GT(engine_->num_steps_ahead(), steps - 3);
+}
+
+class SchedulerLoadTest : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(, SchedulerLoadTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "AStepAhead" : "StepByStep"; });
+
+TEST_P(SchedulerLoadTest, KeepsItsInvariants) {
+  int64_t num_steps_ahead = 0;
   for (uint64_t seed = 0; seed < 60; ++seed) {
     Rng rng(seed);
     const int64_t blocks = 4 + rng.below(30);
     const int64_t max_num_seqs = 1 + rng.below(12);
     FakeEngine engine({.num_kv_blocks = blocks,
                        .max_num_seqs = max_num_seqs,
-                       .max_batched_tokens = max_num_seqs + rng.below(60)});
+                       .max_batched_tokens = max_num_seqs + rng.below(60)},
+                      GetParam());
     for (int round = 0; round < 120; ++round) {
       if (rng.below(3) == 0) {
         const int64_t longest = blocks * kBlock;
@@ -277,7 +382,9 @@ TEST(SchedulerTest, KeepsItsInvariantsUnderRandomLoads) {
     }
     engine.run();
     ASSERT_FALSE(HasFailure()) << "seed " << seed;
+    num_steps_ahead += engine.num_steps_ahead();
   }
+  EXPECT_EQ(num_steps_ahead > 1000, GetParam()) << num_steps_ahead;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cuda/emulator/options.h"
+#include "kernels/cuda/staging.h"
 #include "tests/simt/on_device.h"
 #include "tests/simt/planted_faults.h"
 
@@ -133,6 +134,25 @@ class EmulatedWgmmaTest : public ::testing::Test {
   const Tensor numbers_ = random_tensor({192, 64}, DType::kBF16, 1);
   const OnDevice in_{numbers_}, out_{{64, 128}, DType::kF32};
 };
+
+TEST(EmulatedStagingTest, WhoeverDoesNotWaitFindsOut) {
+  Tensor on_device = random_tensor({kThreads}, DType::kF32, 1).to(Device::kCuda);
+  kernels::StagingBuffer staged(on_device.bytes());
+  auto* first = reinterpret_cast<float*>(staged.data());
+  *first = 1;
+  staged.copy_to_device(on_device);
+  *first = 2;
+  try {
+    staged.wait();
+    ADD_FAILURE() << "the copy was given another number on its way";
+  } catch (const std::runtime_error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("the host wrote what was still to be copied"));
+  }
+  staged.copy_to_host(on_device);
+  EXPECT_TRUE(std::isnan(*first));
+  staged.wait();
+  EXPECT_EQ(*first, 1);
+}
 
 TEST_F(EmulatedWgmmaTest, ASoundProductIsThatOfItsRows) {
   for_each_order([&] {

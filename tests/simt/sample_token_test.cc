@@ -42,6 +42,17 @@ Draws draw(const Tensor& logits, int64_t vocab_size, const std::vector<SamplePar
   return draws;
 }
 
+TEST(ContinueTokensCudaTest, ReplacesTheTokensThatHaveASource) {
+  for_each_order([] {
+    const std::vector<TokenDraw> draws = {{5, -1}, {-1, kInfinity}, {7, -2}};
+    const ArrayOnDevice<TokenDraw> draws_(draws);
+    const ArrayOnDevice<int32_t> sources_({2, -1, 0, 1, 2}), tokens_({10, 11, 12, 13, 14});
+    cuda_ops<SampleTokenCuda>().continue_tokens(
+        {5, draws_.data(), sources_.data(), tokens_.data()});
+    EXPECT_EQ(tokens_.to_host(), (std::vector<int32_t>{7, 11, 5, 0, 7}));
+  });
+}
+
 class SampleTokenCudaTest : public ::testing::TestWithParam<int64_t> {};
 
 // Every way of narrowing with uniforms from the first to the last; logits with ties, -0 and -inf.

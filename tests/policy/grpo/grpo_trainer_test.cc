@@ -1,12 +1,10 @@
 #include "policy/grpo/grpo_trainer.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
 
-#include "policy/safetensors.h"
+#include "tests/policy/saved_gradient.h"
 #include "tests/policy/tiny_model.h"
 #include "tests/testing/same_bits.h"
 
@@ -16,8 +14,7 @@ namespace {
 constexpr float kTemperature = 0.9f;
 constexpr int64_t kMaxResponse = 40;
 
-/// A trainer on a tiny model, whose gradient can be read: with beta1 = 0 the first moment that
-/// AdamW saves is the (unclipped) gradient of its last step.
+/// A trainer on a tiny model, whose gradient can be read.
 struct Learner {
   explicit Learner(GrpoConfig config, int num_threads = 1, uint64_t seed = 7,
                    int64_t total_steps = 100, const ModelConfig& model_config = plain_config(),
@@ -30,23 +27,8 @@ struct Learner {
                                             kMaxResponse, total_steps);
   }
 
-  /// The gradients of the last step, in the order of the parameters that have one.
   std::vector<std::vector<double>> last_gradient() const {
-    const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) /
-                                       concat("moerl_grpo_trainer_", ::getpid(), ".safetensors");
-    optimizer->save(path);
-    std::vector<std::vector<double>> all;
-    {
-      const policy::SafetensorsFile file(path);
-      for (const Parameter* p : model->parameters()) {
-        if (p->is_buffer) continue;
-        std::vector<float> values(static_cast<size_t>(p->value.numel()));
-        policy::convert_to_f32(file.tensor("exp_avg." + p->name), values.data());
-        all.emplace_back(values.begin(), values.end());
-      }
-    }
-    std::filesystem::remove(path);
-    return all;
+    return saved_gradient(*optimizer, *model);
   }
   std::vector<Tensor> weights() const {
     std::vector<Tensor> out;

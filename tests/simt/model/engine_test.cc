@@ -68,6 +68,7 @@ INSTANTIATE_TEST_SUITE_P(All, EngineOnDeviceTest, variants(), variant_name);
 TEST_P(EngineOnDeviceTest, GraphsHaveTheBitsOfEagerSteps) {
   const CompletionMap graphs = run(*device_, tiny_engine_config(), request());
   EXPECT_GT(status_.num_graph_steps, 5);
+  EXPECT_GT(status_.num_steps_ahead, 3);
   const CompletionMap expected = run(*device_, eager(tiny_engine_config()), request());
   EXPECT_EQ(status_.num_graph_steps, 0);
   expect_same_bits(graphs, expected);
@@ -86,7 +87,7 @@ TEST_P(EngineOnDeviceTest, PreemptionAndLimitsChangeNothing) {
   config.max_batched_tokens = 48;
   expect_same_bits(run(*device_, config, wanted), reference);
   EXPECT_GT(status_.num_preemptions, 0);
-  EXPECT_GT(status_.num_graph_steps, 0);
+  EXPECT_GT(status_.num_steps_ahead, 0);
   config = tiny_engine_config();
   config.max_num_seqs = 3;  // no power of two: the last bucket is cut
   expect_same_bits(run(*device_, config, wanted), reference);
@@ -113,6 +114,53 @@ TEST_P(EngineOnDeviceTest, SequencesThatComeAndGoChangeNothing) {
   }
   for (size_t i = 0; i < requests.size(); ++i) expect_same_bits(got[i], expected[i]);
   EXPECT_GT(engine.status().num_graph_steps, 10);
+}
+
+// A step that is on its way when the last request ends serves nobody, the next request least of
+// all.
+TEST_P(EngineOnDeviceTest, CancelledRequestsLeaveNothingBehind) {
+  const CompletionMap expected = run(*device_, eager(tiny_engine_config()), request());
+  GenerateRequest endless = request(2, 2, 200);
+  endless.sampling.stop_token_ids.clear();
+  Engine engine(device_->model, tiny_engine_config(), device_->ctx);
+  for (int steps : {4, 7}) {
+    bool cancelled = false;
+    const uint64_t id = engine.submit(
+        endless, {.on_done = [&](std::exception_ptr error) { cancelled = error != nullptr; }});
+    for (int i = 0; i < steps; ++i) engine.step();
+    const int64_t ahead = engine.status().num_steps_ahead;
+    engine.step();
+    EXPECT_EQ(engine.status().num_steps_ahead, ahead + 1);  // one is on its way
+    engine.cancel(id);
+    expect_same_bits(generate(engine, request()), expected);
+    EXPECT_TRUE(cancelled);
+    expect_empty(engine);
+  }
+}
+
+// Whoever looks at the tokens says when it is enough: the step behind is on its way by then.
+TEST_P(EngineOnDeviceTest, CompletionsEndWithTheTokenThatTheirCallerStopsAt) {
+  const GenerateRequest wanted = request(2, 3, 20);
+  const auto stopped = [&](const EngineConfig& config) {
+    Engine engine(device_->model, config, device_->ctx);
+    CompletionMap completions;
+    std::map<std::pair<uint64_t, int64_t>, size_t> count;
+    engine.submit(wanted, {.on_completion =
+                               [&](Completion c) {
+                                 const auto key = std::pair(c.prompt_id, c.sample_index);
+                                 completions.emplace(key, std::move(c));
+                               },
+                           .on_token =
+                               [&](const DrawnToken& token) {
+                                 const auto key = std::pair(token.prompt_id, token.sample_index);
+                                 return ++count[key] < 4 + 2 * static_cast<size_t>(key.second);
+                               }});
+    while (engine.step()) {
+    }
+    expect_empty(engine);
+    return completions;
+  };
+  expect_same_bits(stopped(tiny_engine_config()), stopped(eager(tiny_engine_config())));
 }
 
 // A graph reads the weights as they are when it is launched, wherever they come from.
@@ -244,8 +292,9 @@ class DecodeGraphsTest : public EngineOnDeviceTest {
   Outcome by_graph(DecodeGraphs& graphs, const Step& step) const {
     Outcome out{
         std::vector<int32_t>(step.params.size()), std::vector<float>(step.params.size()), {}, {}};
-    out.logits =
-        graphs.step(step.batch, step.params, out.tokens, out.log_probs).to(Device::kCpu).clone();
+    graphs.launch(step.batch, step.params);
+    graphs.fetch(out.tokens, out.log_probs);
+    out.logits = graphs.logits().to(Device::kCpu).clone();
     out.cache = contents();
     return out;
   }
@@ -343,7 +392,8 @@ TEST(DecodeGraphsMemoryTest, IsAtLeastWhatAndAtMostTwiceWhatTheyTake) {
       float log_prob = 0;
       const std::span tokens(&token, 1);
       const std::span log_probs(&log_prob, 1);
-      graphs.step(batch, params, tokens, log_probs);
+      graphs.launch(batch, params);
+      graphs.fetch(tokens, log_probs);
       const double took = static_cast<double>(graphs.memory_bytes()),
                    said = static_cast<double>(DecodeGraphs::memory_estimate(config, precision, 64));
       EXPECT_GE(said, took) << config.model_type << " " << precision.name();
