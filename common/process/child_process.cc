@@ -159,8 +159,9 @@ ChildProcess::~ChildProcess() {
 }
 
 void ChildProcess::kill_group() noexcept {
-  // The leader keeps the number from being used again until it is reaped.
-  if (!end_) ::kill(-pid_, SIGKILL);
+  // The leader keeps the number from being used again until it is reaped. Where vfork does not wait
+  // for the program (the thread sanitizer makes it a fork), there may be no group yet.
+  if (!end_ && ::kill(-pid_, SIGKILL) != 0) ::kill(pid_, SIGKILL);
 }
 
 std::optional<ProcessEnd> ChildProcess::wait(std::chrono::milliseconds timeout) {

@@ -10,12 +10,12 @@ namespace {
 
 std::atomic<bool> is_enabled = true;
 
-bool has_wgmma() {
+}  // namespace
+
+bool device_has_wgmma() {
   const DeviceMemoryCuda& device = device_memory();
   return device.is_emulated || device.architecture() == "sm_90";
 }
-
-}  // namespace
 
 void enable_wgmma(bool enabled) { is_enabled = enabled; }
 
@@ -24,7 +24,7 @@ bool WgmmaProof::holds(ExecContext& ctx) {
   const std::lock_guard lock(mutex_);
   if (!result_.has_value()) {
     if (cuda_ops<GraphCuda>().is_capturing()) return false;
-    result_ = has_wgmma() && agree_(ctx);
+    result_ = device_has_wgmma() && agree_(ctx);
   }
   return *result_;
 }

@@ -7,6 +7,9 @@
 
 namespace moerl::kernels {
 
+/// Whether the device is a Hopper, or emulates one.
+bool device_has_wgmma();
+
 /// Whether an op's kernels by Hopper's wgmma may stand in for those by mma.sync. That both round
 /// alike is written nowhere, so the kernels are compared on random operands before the first of
 /// them is used; if a bit differs they never are. Thread safety: any thread may ask.

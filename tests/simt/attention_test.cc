@@ -131,15 +131,17 @@ TEST_P(MmaAttentionCudaTest, ForwardEqualsTheReference) {
 }
 
 TEST_P(MmaAttentionCudaTest, ARowHasTheSameBitsInChunksOfAnySizeAndAlone) {
-  const AttentionProblem problem(GetParam(), {1, 34});
-  const AttentionResult whole = DeviceRunner(problem).run(100);
-  for (int64_t chunk : {1, 17}) {
-    const AttentionResult got = DeviceRunner(problem).run(chunk);
-    EXPECT_TRUE(testing::same_bits(got.o, whole.o)) << "chunk " << chunk;
-    EXPECT_TRUE(testing::same_bits(got.lse, whole.lse)) << "chunk " << chunk;
-  }
-  const AttentionProblem alone = problem.only(1);
-  EXPECT_TRUE(testing::same_bits(DeviceRunner(alone).run(100).o, whole.o.rows(1, 35)));
+  for_each_order([&] {
+    const AttentionProblem problem(GetParam(), {1, 34});
+    const AttentionResult whole = DeviceRunner(problem).run(100);
+    for (int64_t chunk : {1, 17}) {
+      const AttentionResult got = DeviceRunner(problem).run(chunk);
+      EXPECT_TRUE(testing::same_bits(got.o, whole.o)) << "chunk " << chunk;
+      EXPECT_TRUE(testing::same_bits(got.lse, whole.lse)) << "chunk " << chunk;
+    }
+    const AttentionProblem alone = problem.only(1);
+    EXPECT_TRUE(testing::same_bits(DeviceRunner(alone).run(100).o, whole.o.rows(1, 35)));
+  });
 }
 
 // Few and many columns for a warp.
@@ -169,12 +171,14 @@ TEST_P(MmaAttentionSplitCudaTest, HasTheSameBitsOneAfterTheOtherAndSideBySide) {
 
 TEST_P(MmaAttentionSplitCudaTest, ValuesInKeysGiveTheBitsOfStoredOnes) {
   if (GetParam().v_dim > GetParam().k_dim) GTEST_SKIP() << "values wider than keys";
-  const AttentionProblem problem =
-      AttentionProblem(GetParam(), {kKvSplit + 2}).with_values_in_keys();
-  const AttentionResult stored = DeviceRunner(problem).run_last(3, false);
-  for (bool side_by_side : {false, true})
-    expect_same_last(problem, 3, DeviceRunner(problem, KvValues::kInKeys).run_last(3, side_by_side),
-                     stored);
+  for_each_order([&] {
+    const AttentionProblem problem =
+        AttentionProblem(GetParam(), {kKvSplit + 2}).with_values_in_keys();
+    const AttentionResult stored = DeviceRunner(problem).run_last(3, false);
+    for (bool side_by_side : {false, true})
+      expect_same_last(problem, 3,
+                       DeviceRunner(problem, KvValues::kInKeys).run_last(3, side_by_side), stored);
+  });
 }
 
 /// P, dS, o and the gradients are rounded to bf16, by at most 2^-9 each. These errors are
@@ -218,30 +222,34 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MmaAttentionGradCudaTest,
                          [](const auto& info) { return info.param.shape.name(); });
 
 TEST_P(MmaAttentionGradCudaTest, EqualsTheReference) {
-  const AttentionProblem p = problem();
-  const Gradients got = device_backward(p);
-  for (size_t i = 0; i < p.lengths.size(); ++i) {
-    const AttentionProblem one = p.only(i);
-    const ref::AttentionGrad expected =
-        ref::attention_backward(one.ref_input(), testing::to_doubles(one.dout));
-    const int64_t begin = p.first_row(i);
-    const Gradients part = rows_of(got, begin, begin + p.lengths[i]);
-    EXPECT_TRUE(near_gradient(part.dq, expected.dq)) << "dq of sequence " << i;
-    EXPECT_TRUE(near_gradient(part.dk, expected.dk)) << "dk of sequence " << i;
-    EXPECT_TRUE(near_gradient(part.dv, expected.dv)) << "dv of sequence " << i;
-  }
+  for_each_order([&] {
+    const AttentionProblem p = problem();
+    const Gradients got = device_backward(p);
+    for (size_t i = 0; i < p.lengths.size(); ++i) {
+      const AttentionProblem one = p.only(i);
+      const ref::AttentionGrad expected =
+          ref::attention_backward(one.ref_input(), testing::to_doubles(one.dout));
+      const int64_t begin = p.first_row(i);
+      const Gradients part = rows_of(got, begin, begin + p.lengths[i]);
+      EXPECT_TRUE(near_gradient(part.dq, expected.dq)) << "dq of sequence " << i;
+      EXPECT_TRUE(near_gradient(part.dk, expected.dk)) << "dk of sequence " << i;
+      EXPECT_TRUE(near_gradient(part.dv, expected.dv)) << "dv of sequence " << i;
+    }
+  });
 }
 
 // What stands in place of rows that are not there is 0, and not a row of another sequence.
 TEST_P(MmaAttentionGradCudaTest, ANanStaysInItsSequence) {
-  AttentionProblem p = problem();
-  const Gradients clean = device_backward(p);
-  p.dout = p.dout.clone();
-  bf16* first = p.dout.data<bf16>();
-  std::fill(first, first + p.lengths[0] * p.shape.num_heads * p.shape.v_dim, bf16{0x7FC0});
-  const Gradients got = device_backward(p);
-  const int64_t begin = p.lengths[0], end = p.num_rows();
-  expect_same(rows_of(got, begin, end), rows_of(clean, begin, end));
+  for_each_order([&] {
+    AttentionProblem p = problem();
+    const Gradients clean = device_backward(p);
+    p.dout = p.dout.clone();
+    bf16* first = p.dout.data<bf16>();
+    std::fill(first, first + p.lengths[0] * p.shape.num_heads * p.shape.v_dim, bf16{0x7FC0});
+    const Gradients got = device_backward(p);
+    const int64_t begin = p.lengths[0], end = p.num_rows();
+    expect_same(rows_of(got, begin, end), rows_of(clean, begin, end));
+  });
 }
 
 TEST_P(MmaAttentionGradCudaTest, ASequenceAloneHasTheBitsItHasInABatchInEveryOrder) {

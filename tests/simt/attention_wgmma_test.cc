@@ -22,8 +22,7 @@ class AttentionWgmmaTest : public ::testing::TestWithParam<AttentionShape> {
  protected:
   void SetUp() override {
     if (IsSkipped()) return;
-    if (!device_memory().is_emulated && device_memory().architecture() != "sm_90")
-      GTEST_SKIP() << "no wgmma on " << device_memory().architecture();
+    if (!device_has_wgmma()) GTEST_SKIP() << "no wgmma on " << device_memory().architecture();
   }
   static DeviceRunner wgmma(const AttentionProblem& p) {
     return DeviceRunner(p, KvValues::kStored, Kernels::kWgmma);
@@ -50,28 +49,32 @@ TEST_P(AttentionWgmmaTest, EqualsTheReferenceInEveryOrder) {
 }
 
 TEST_P(AttentionWgmmaTest, ARowHasTheSameBitsInChunksOfAnySizeAndAlone) {
-  const AttentionProblem problem(GetParam(), {40, 140});
-  const AttentionResult whole = wgmma(problem).run(200);
-  const AttentionResult chunks = wgmma(problem).run(50);
-  EXPECT_TRUE(same_bits(chunks.o, whole.o));
-  EXPECT_TRUE(same_bits(chunks.lse, whole.lse));
-  const AttentionProblem alone = problem.only(1);
-  EXPECT_TRUE(same_bits(wgmma(alone).run(200).o, whole.o.rows(40, 180)));
+  for_each_order([&] {
+    const AttentionProblem problem(GetParam(), {40, 140});
+    const AttentionResult whole = wgmma(problem).run(200);
+    const AttentionResult chunks = wgmma(problem).run(50);
+    EXPECT_TRUE(same_bits(chunks.o, whole.o));
+    EXPECT_TRUE(same_bits(chunks.lse, whole.lse));
+    const AttentionProblem alone = problem.only(1);
+    EXPECT_TRUE(same_bits(wgmma(alone).run(200).o, whole.o.rows(40, 180)));
+  });
 }
 
 // Whether the hardware rounds alike is for run_attention_on_wgmma to find out.
 TEST_P(AttentionWgmmaTest, HasTheBitsOfMmaSync) {
   if (!device_memory().is_emulated) GTEST_SKIP() << "asked where it is used";
-  const AttentionProblem problem(GetParam(), {1, 33, 60, 140});
-  const AttentionResult got = wgmma(problem).run(200), expected = DeviceRunner(problem).run(200);
-  EXPECT_TRUE(same_bits(got.o, expected.o));
-  EXPECT_TRUE(same_bits(got.lse, expected.lse));
-  // Two splits and three; the last rows lie on both sides of a border.
-  for (int64_t length : {kKvSplit + 20, 2 * kKvSplit + 1}) {
-    const AttentionProblem splits(GetParam(), {length, 5});
-    expect_same_last(splits, 30, wgmma(splits).run_last(30, false),
-                     DeviceRunner(splits).run_last(30, false));
-  }
+  for_each_order([&] {
+    const AttentionProblem problem(GetParam(), {1, 33, 60, 140});
+    const AttentionResult got = wgmma(problem).run(200), expected = DeviceRunner(problem).run(200);
+    EXPECT_TRUE(same_bits(got.o, expected.o));
+    EXPECT_TRUE(same_bits(got.lse, expected.lse));
+    // Two splits and three; the last rows lie on both sides of a border.
+    for (int64_t length : {kKvSplit + 20, 2 * kKvSplit + 1}) {
+      const AttentionProblem splits(GetParam(), {length, 5});
+      expect_same_last(splits, 30, wgmma(splits).run_last(30, false),
+                       DeviceRunner(splits).run_last(30, false));
+    }
+  });
 }
 
 TEST(AttentionWgmmaProofTest, HoldsForTheEmulatorAndIsAskedForWhatFits) {

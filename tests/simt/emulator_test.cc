@@ -181,6 +181,13 @@ TEST_F(EmulatedWgmmaTest, OperandsAreReadUntilTheProductIsWaitedFor) {
   });
 }
 
+TEST_F(EmulatedWgmmaTest, WarpsThatDoNotAskTogetherAreErrors) {
+  for_each_order([&] {
+    EXPECT_THAT(error_of(Fault::kWarpsDiffer), HasSubstr("the warps of a warpgroup differ"));
+    EXPECT_THAT(error_of(Fault::kWarpAsksForLess), HasSubstr("fewer products than others"));
+  });
+}
+
 TEST_F(EmulatedWgmmaTest, MissingFencesAreErrorsThatNameTheLine) {
   for_each_order([&] {
     const std::string error = error_of(Fault::kNoFenceForWgmma);

@@ -124,17 +124,19 @@ TEST(LinearCudaTest, Fp32HasTheBitsOfTheCpu) {
 
 // One row is served by tiles of 16 rows, ninety by tiles of 64.
 TEST(LinearCudaTest, ARowHasTheSameBitsAloneAndInABatch) {
-  for (DType dtype : {DType::kF32, DType::kBF16})
-    for (bool transposed : {false, true}) {
-      const Problem p(dtype, 90, transposed ? 104 : 72, transposed ? 72 : 104);
-      const Tensor& x = transposed ? p.dy : p.x;
-      const Tensor y = multiply(x, p.w, transposed, random_tensor({90, 72}, dtype, 4));
-      for (int64_t row : {int64_t{0}, int64_t{63}, int64_t{64}, int64_t{89}}) {
-        const Tensor alone = multiply(x.rows(row, row + 1).clone(), p.w, transposed,
-                                      random_tensor({1, 72}, dtype, 5));
-        EXPECT_TRUE(same_bits(alone, y.rows(row, row + 1))) << row;
+  for_each_order([&] {
+    for (DType dtype : {DType::kF32, DType::kBF16})
+      for (bool transposed : {false, true}) {
+        const Problem p(dtype, 90, transposed ? 104 : 72, transposed ? 72 : 104);
+        const Tensor& x = transposed ? p.dy : p.x;
+        const Tensor y = multiply(x, p.w, transposed, random_tensor({90, 72}, dtype, 4));
+        for (int64_t row : {int64_t{0}, int64_t{63}, int64_t{64}, int64_t{89}}) {
+          const Tensor alone = multiply(x.rows(row, row + 1).clone(), p.w, transposed,
+                                        random_tensor({1, 72}, dtype, 5));
+          EXPECT_TRUE(same_bits(alone, y.rows(row, row + 1))) << row;
+        }
       }
-    }
+  });
 }
 
 TEST(LinearCudaTest, WgradOfTwoCallsEqualsOneCall) {
@@ -201,11 +203,13 @@ void expect_products_of_their_own(const std::vector<int64_t>& offsets, bool even
 
 // Groups of no row, of one, of more than one tile.
 TEST(LinearCudaTest, GroupsEqualProductsOfTheirOwn) {
-  expect_products_of_their_own({0, 0, 1, 71, 90, 90}, false);
+  for_each_order([&] { expect_products_of_their_own({0, 0, 1, 71, 90, 90}, false); });
 }
 TEST(LinearCudaTest, EvenGroupsEqualProductsOfTheirOwn) {
-  expect_products_of_their_own({0, 18, 36, 54, 72, 90}, true);
-  expect_products_of_their_own({0, 90}, true);
+  for_each_order([&] {
+    expect_products_of_their_own({0, 18, 36, 54, 72, 90}, true);
+    expect_products_of_their_own({0, 90}, true);
+  });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "kernels/cuda/graph.h"
+#include "kernels/cuda/wgmma_proof.h"
 #include "kernels/gemm/linear.h"
 #include "kernels/gemm/wgmma_products.h"
 #include "tests/simt/linear_problem.h"
@@ -29,8 +30,7 @@ class LinearWgmmaTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (IsSkipped()) return;
-    if (!device_memory().is_emulated && device_memory().architecture() != "sm_90")
-      GTEST_SKIP() << "no wgmma on " << device_memory().architecture();
+    if (!device_has_wgmma()) GTEST_SKIP() << "no wgmma on " << device_memory().architecture();
   }
 };
 
@@ -127,58 +127,61 @@ TEST_F(LinearWgmmaTest, WgradAddsTheReference) {
 
 // Groups of no row, of one, of more than one tile; the grid has more tiles than rows need.
 TEST_F(LinearWgmmaTest, GroupsEqualProductsOfTheirOwn) {
-  const std::vector<int64_t> offsets = {0, 0, 1, 131, 150, 150};
-  const size_t count = offsets.size() - 1;
-  const Problem p(DType::kBF16, 150, 40, 72);
-  std::vector<Tensor> weights, dweights;
-  std::vector<std::unique_ptr<OnDevice>> weights_, dweights_;
-  std::vector<const void*> weight_pointers;
-  std::vector<float*> dweight_pointers;
-  for (size_t g = 0; g < count; ++g) {
-    weights.push_back(random_tensor({40, 72}, DType::kBF16, 10 + g));
-    dweights.push_back(random_tensor({40, 72}, DType::kF32, 20 + g));
-    weight_pointers.push_back(weights_.emplace_back(std::make_unique<OnDevice>(weights[g]))->raw());
-    dweight_pointers.push_back(
-        dweights_.emplace_back(std::make_unique<OnDevice>(dweights[g]))->data());
-  }
-  const ArrayOnDevice<int64_t> offsets_(offsets);
-  const ArrayOnDevice<const void*> pointers_(weight_pointers);
-  const ArrayOnDevice<float*> dweight_pointers_(dweight_pointers);
-  const LinearGroups groups{.count = static_cast<int64_t>(count),
-                            .offsets = offsets_.data(),
-                            .rows_each = 0,
-                            .weights = pointers_.data()};
-  const OnDevice x_(p.x), dy_(p.dy), nothing(Tensor::zeros({1}, DType::kF32));
-  const OnDevice y_(p.dy.shape(), DType::kBF16), dx_(p.x.shape(), DType::kBF16);
-  LinearCudaProduct forward = product(x_, p.x, nothing, y_, p.dy);
-  LinearCudaProduct dgrad = product(dy_, p.dy, nothing, dx_, p.x);
-  forward.weight = dgrad.weight = nullptr;
-  forward.groups = dgrad.groups = groups;
-  const LinearWgmmaCuda& ops = cuda_ops<LinearWgmmaCuda>();
-  for (int width : kTileWidths) {
-    ops.forward(forward, width);
-    ops.dgrad(dgrad, width);
-    const Tensor y = y_.to_host(), dx = dx_.to_host();
+  for_each_order([&] {
+    const std::vector<int64_t> offsets = {0, 0, 1, 131, 150, 150};
+    const size_t count = offsets.size() - 1;
+    const Problem p(DType::kBF16, 150, 40, 72);
+    std::vector<Tensor> weights, dweights;
+    std::vector<std::unique_ptr<OnDevice>> weights_, dweights_;
+    std::vector<const void*> weight_pointers;
+    std::vector<float*> dweight_pointers;
+    for (size_t g = 0; g < count; ++g) {
+      weights.push_back(random_tensor({40, 72}, DType::kBF16, 10 + g));
+      dweights.push_back(random_tensor({40, 72}, DType::kF32, 20 + g));
+      weight_pointers.push_back(
+          weights_.emplace_back(std::make_unique<OnDevice>(weights[g]))->raw());
+      dweight_pointers.push_back(
+          dweights_.emplace_back(std::make_unique<OnDevice>(dweights[g]))->data());
+    }
+    const ArrayOnDevice<int64_t> offsets_(offsets);
+    const ArrayOnDevice<const void*> pointers_(weight_pointers);
+    const ArrayOnDevice<float*> dweight_pointers_(dweight_pointers);
+    const LinearGroups groups{.count = static_cast<int64_t>(count),
+                              .offsets = offsets_.data(),
+                              .rows_each = 0,
+                              .weights = pointers_.data()};
+    const OnDevice x_(p.x), dy_(p.dy), nothing(Tensor::zeros({1}, DType::kF32));
+    const OnDevice y_(p.dy.shape(), DType::kBF16), dx_(p.x.shape(), DType::kBF16);
+    LinearCudaProduct forward = product(x_, p.x, nothing, y_, p.dy);
+    LinearCudaProduct dgrad = product(dy_, p.dy, nothing, dx_, p.x);
+    forward.weight = dgrad.weight = nullptr;
+    forward.groups = dgrad.groups = groups;
+    const LinearWgmmaCuda& ops = cuda_ops<LinearWgmmaCuda>();
+    for (int width : kTileWidths) {
+      ops.forward(forward, width);
+      ops.dgrad(dgrad, width);
+      const Tensor y = y_.to_host(), dx = dx_.to_host();
+      for (size_t g = 0; g < count; ++g) {
+        const Tensor x = p.x.rows(offsets[g], offsets[g + 1]).clone();
+        const Tensor dy = p.dy.rows(offsets[g], offsets[g + 1]).clone();
+        if (offsets[g] == offsets[g + 1]) continue;
+        EXPECT_TRUE(same_bits(y.rows(offsets[g], offsets[g + 1]),
+                              multiply(x, weights[g], false, dy, width)));
+        EXPECT_TRUE(same_bits(dx.rows(offsets[g], offsets[g + 1]),
+                              multiply(dy, weights[g], true, x, width)));
+      }
+    }
+    ops.wgrad(
+        {DType::kBF16, 150, 40, 72, dy_.raw(), x_.raw(), nullptr, dweight_pointers_.data(), groups},
+        256);
     for (size_t g = 0; g < count; ++g) {
       const Tensor x = p.x.rows(offsets[g], offsets[g + 1]).clone();
       const Tensor dy = p.dy.rows(offsets[g], offsets[g + 1]).clone();
-      if (offsets[g] == offsets[g + 1]) continue;
-      EXPECT_TRUE(
-          same_bits(y.rows(offsets[g], offsets[g + 1]), multiply(x, weights[g], false, dy, width)));
-      EXPECT_TRUE(
-          same_bits(dx.rows(offsets[g], offsets[g + 1]), multiply(dy, weights[g], true, x, width)));
+      const bool has_rows = offsets[g] < offsets[g + 1];
+      EXPECT_TRUE(same_bits(dweights_[g]->to_host(),
+                            has_rows ? wgrad(dy, x, dweights[g], 256) : dweights[g]));
     }
-  }
-  ops.wgrad(
-      {DType::kBF16, 150, 40, 72, dy_.raw(), x_.raw(), nullptr, dweight_pointers_.data(), groups},
-      256);
-  for (size_t g = 0; g < count; ++g) {
-    const Tensor x = p.x.rows(offsets[g], offsets[g + 1]).clone();
-    const Tensor dy = p.dy.rows(offsets[g], offsets[g + 1]).clone();
-    const bool has_rows = offsets[g] < offsets[g + 1];
-    EXPECT_TRUE(same_bits(dweights_[g]->to_host(),
-                          has_rows ? wgrad(dy, x, dweights[g], 256) : dweights[g]));
-  }
+  });
 }
 
 /// Whether products of this process are given to wgmma.
@@ -195,17 +198,19 @@ bool is_used() {
 TEST_F(LinearWgmmaTest, TheSumsHaveTheOrderOfMmaSync) {
   if (!device_memory().is_emulated && !is_used())
     GTEST_SKIP() << "wgmma rounds otherwise than mma.sync";
-  for (const auto& [tokens, out, in] : kShapes) {
-    const Problem p(DType::kBF16, tokens, out, in);
-    const Tensor dweight = random_tensor({out, in}, DType::kF32, 4);
-    for (int width : kTileWidths) {
-      EXPECT_TRUE(
-          same_bits(multiply(p.x, p.w, false, p.dy, width), multiply(p.x, p.w, false, p.dy, 0)));
-      EXPECT_TRUE(
-          same_bits(multiply(p.dy, p.w, true, p.x, width), multiply(p.dy, p.w, true, p.x, 0)));
-      EXPECT_TRUE(same_bits(wgrad(p.dy, p.x, dweight, width), wgrad(p.dy, p.x, dweight, 0)));
+  for_each_order([&] {
+    for (const auto& [tokens, out, in] : kShapes) {
+      const Problem p(DType::kBF16, tokens, out, in);
+      const Tensor dweight = random_tensor({out, in}, DType::kF32, 4);
+      for (int width : kTileWidths) {
+        EXPECT_TRUE(
+            same_bits(multiply(p.x, p.w, false, p.dy, width), multiply(p.x, p.w, false, p.dy, 0)));
+        EXPECT_TRUE(
+            same_bits(multiply(p.dy, p.w, true, p.x, width), multiply(p.dy, p.w, true, p.x, 0)));
+        EXPECT_TRUE(same_bits(wgrad(p.dy, p.x, dweight, width), wgrad(p.dy, p.x, dweight, 0)));
+      }
     }
-  }
+  });
 }
 
 // ---- When they stand in ----
@@ -245,8 +250,7 @@ class WgmmaProductsTest : public ::testing::Test {
     rounds_otherwise = Op::kNone;
     real_ = registered_cuda_ops<LinearWgmmaCuda>;
     registered_cuda_ops<LinearWgmmaCuda> = &fake_;
-    if (!device_memory().is_emulated && device_memory().architecture() != "sm_90")
-      GTEST_SKIP() << "not asked on " << device_memory().architecture();
+    if (!device_has_wgmma()) GTEST_SKIP() << "not asked on " << device_memory().architecture();
     ctx_ = std::make_unique<ExecContext>(1, detect_isa(), Device::kCuda);
   }
   void TearDown() override {

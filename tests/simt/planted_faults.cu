@@ -77,8 +77,11 @@ __global__ void wgmma_kernel(Fault fault, const bf16* in, float* out) {
   float sum[kColumns / 2];
   for (float& value : sum) value = 0.0f;
   if (fault != Fault::kNoFenceOfSums) cuda::wgmma_fence();
-  cuda::wgmma_bf16<kColumns, false, false>(sum, cuda::wgmma_operand<false>(shared),
-                                           cuda::wgmma_operand<false>(shared + kRows * kWidth));
+  const bool is_odd_one_out = thread / 32 == 2;
+  const bf16* left = shared + (fault == Fault::kWarpsDiffer && is_odd_one_out ? 32 : 0);
+  if (fault != Fault::kWarpAsksForLess || !is_odd_one_out)
+    cuda::wgmma_bf16<kColumns, false, false>(sum, cuda::wgmma_operand<false>(left),
+                                             cuda::wgmma_operand<false>(shared + kRows * kWidth));
   cuda::wgmma_commit();
   if (fault == Fault::kCopiesOverReads) copy();
   if (fault != Fault::kReadsBeforeWait && fault != Fault::kNeverWaits) cuda::wgmma_wait<0>();

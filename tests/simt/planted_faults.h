@@ -22,6 +22,8 @@ enum class Fault {
   kCopiesOverReads,       ///< asks for a copy to shared memory that is still read
   kNoFenceForWgmma,       ///< between an asynchronous copy and a product of what it brought
   kNoFenceOfSums,         ///< between writing sums and a product that adds to them
+  kWarpsDiffer,           ///< in the operand of a product that they ask for together
+  kWarpAsksForLess,       ///< than the others of its warpgroup
 };
 
 /// Threads exchange numbers through shared memory twice: out[i] = 2 (63 - i).

@@ -88,39 +88,45 @@ INSTANTIATE_TEST_SUITE_P(Vocabularies, SampleTokenCudaTest,
 // Among 2^12 tokens alike the one that is drawn is the upper twelve bits of the uniform number.
 // Seeds, prompts and samples that use both halves of their words.
 TEST(SampleTokenCudaTest, DrawsByThePhiloxNumberOfTheHost) {
-  constexpr int64_t kVocab = 4096;
-  std::vector<SampleParams> params;
-  std::vector<int32_t> expected;
-  for (uint64_t seed : {uint64_t{0}, uint64_t{42}, uint64_t{1} << 32, ~uint64_t{0}})
-    for (uint64_t prompt : {uint64_t{0}, uint64_t{7}, uint64_t{7} << 32, ~uint64_t{0}})
-      for (uint32_t sample : {0u, 3u, ~0u})
-        for (uint32_t position : {0u, 1u, 4095u}) {
-          params.push_back({.uniform = {seed, prompt, sample, position}});
-          const float uniform = sampling_uniform(seed, prompt, sample, position);
-          EXPECT_EQ(params.back().uniform.value(), uniform);
-          expected.push_back(static_cast<int32_t>(uniform * kVocab));
-        }
-  const auto rows = static_cast<int64_t>(params.size());
-  const Draws got = draw(Tensor::zeros({rows, kVocab}, DType::kF32), kVocab, params);
-  EXPECT_EQ(got.tokens, expected);
+  for_each_order([&] {
+    constexpr int64_t kVocab = 4096;
+    std::vector<SampleParams> params;
+    std::vector<int32_t> expected;
+    for (uint64_t seed : {uint64_t{0}, uint64_t{42}, uint64_t{1} << 32, ~uint64_t{0}})
+      for (uint64_t prompt : {uint64_t{0}, uint64_t{7}, uint64_t{7} << 32, ~uint64_t{0}})
+        for (uint32_t sample : {0u, 3u, ~0u})
+          for (uint32_t position : {0u, 1u, 4095u}) {
+            params.push_back({.uniform = {seed, prompt, sample, position}});
+            const float uniform = sampling_uniform(seed, prompt, sample, position);
+            EXPECT_EQ(params.back().uniform.value(), uniform);
+            expected.push_back(static_cast<int32_t>(uniform * kVocab));
+          }
+    const auto rows = static_cast<int64_t>(params.size());
+    const Draws got = draw(Tensor::zeros({rows, kVocab}, DType::kF32), kVocab, params);
+    EXPECT_EQ(got.tokens, expected);
+  });
 }
 
 TEST(SampleTokenCudaTest, ZerosOfBothSignsAreATie) {
-  const Tensor logits = Tensor::from<float>({2, 3}, {-1, -0.0f, 0, -1, -0.0f, 0});
-  const Draws got = draw(logits, 3, {{.temperature = 0}, {.top_k = 1, .uniform = 0.9f}});
-  EXPECT_EQ(got.tokens, (std::vector<int32_t>{1, 1}));
+  for_each_order([&] {
+    const Tensor logits = Tensor::from<float>({2, 3}, {-1, -0.0f, 0, -1, -0.0f, 0});
+    const Draws got = draw(logits, 3, {{.temperature = 0}, {.top_k = 1, .uniform = 0.9f}});
+    EXPECT_EQ(got.tokens, (std::vector<int32_t>{1, 1}));
+  });
 }
 
 TEST(SampleTokenCudaTest, RowsWithoutADistributionHaveNoToken) {
-  const float nan = std::nanf("");
-  const Tensor logits =
-      Tensor::from<float>({4, 2}, {0, nan, kInfinity, 0, -kInfinity, -kInfinity, 1, 2});
-  const Draws got = draw(logits, 2, std::vector<SampleParams>(4));
-  EXPECT_EQ(got.tokens[0], -1);
-  EXPECT_EQ(got.tokens[1], -1);
-  EXPECT_EQ(got.tokens[2], -1);
-  EXPECT_EQ(got.tokens[3], 0);
-  EXPECT_TRUE(std::isnan(got.log_probs[0]));
+  for_each_order([&] {
+    const float nan = std::nanf("");
+    const Tensor logits =
+        Tensor::from<float>({4, 2}, {0, nan, kInfinity, 0, -kInfinity, -kInfinity, 1, 2});
+    const Draws got = draw(logits, 2, std::vector<SampleParams>(4));
+    EXPECT_EQ(got.tokens[0], -1);
+    EXPECT_EQ(got.tokens[1], -1);
+    EXPECT_EQ(got.tokens[2], -1);
+    EXPECT_EQ(got.tokens[3], 0);
+    EXPECT_TRUE(std::isnan(got.log_probs[0]));
+  });
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ inline const nlohmann::json& statistics_golden() {
 
 /// Cases from peers' own tests, beside the checkout; not everyone has them.
 inline std::string metric_cases_path() {
-  return std::string(MOERL_SOURCE_DIR) + "/../shared/data/reward_cases/metric_cases.jsonl";
+  return MOERL_SOURCE_DIR "/../shared/data/reward_cases/metric_cases.jsonl";
 }
 /// Those of one kind, or all; none if there is no file.
 inline std::vector<nlohmann::json> metric_cases(const std::string& kind = {}) {

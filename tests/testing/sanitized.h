@@ -10,4 +10,12 @@ inline constexpr bool kIsSanitized = true;
 inline constexpr bool kIsSanitized = false;
 #endif
 
+/// Whether vfork shares its memory with the parent, which so learns why a program does not start.
+/// The thread sanitizer makes it a fork.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kVforkSharesMemory = false;
+#else
+inline constexpr bool kVforkSharesMemory = true;
+#endif
+
 }  // namespace moerl::testing

@@ -130,7 +130,9 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  *event = std::exchange(moerl::simt::transfers, {});
+  // Those of an earlier record that nobody waited for are still to be looked at.
+  for (moerl::simt::Transfer& transfer : std::exchange(moerl::simt::transfers, {}))
+    event->push_back(std::move(transfer));
   return cudaSuccess;
 }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {

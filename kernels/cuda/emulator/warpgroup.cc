@@ -20,6 +20,39 @@ bool is_fenced[1024];
 MOERL_SIMT_NO_TSAN void set_fenced(int thread, bool value) { is_fenced[thread] = value; }
 MOERL_SIMT_NO_TSAN bool get_fenced(int thread) { return is_fenced[thread]; }
 
+/// What the warps of a warpgroup have asked for: the same products in the same order.
+struct Asked {
+  static constexpr unsigned kRemembered = 1024;
+  struct Product {
+    uint64_t a, b;
+    int columns;
+  };
+  Product products[kRemembered];         // the youngest
+  unsigned most, of_warp[4], num_ended;  // products; warps that have returned
+
+  MOERL_SIMT_NO_TSAN bool agrees(int warp, const Product& product) {
+    const unsigned index = of_warp[warp]++;
+    Product& there = products[index % kRemembered];
+    if (index == most) {
+      ++most;
+      there = product;
+    }
+    return most - index > kRemembered ||
+           (there.a == product.a && there.b == product.b && there.columns == product.columns);
+  }
+  /// Whether all warps have asked for as many, once all have ended.
+  MOERL_SIMT_NO_TSAN bool end() {
+    if (++num_ended < 4) return true;
+    for (const unsigned count : of_warp)
+      if (count != most) return false;
+    return true;
+  }
+  MOERL_SIMT_NO_TSAN void begin() {
+    most = num_ended = of_warp[0] = of_warp[1] = of_warp[2] = of_warp[3] = 0;
+  }
+};
+Asked asked[1024 / 128];
+
 /// Of an operand in shared memory: a multiple of 1024 bytes is where the swizzle begins.
 void check_descriptor(uint64_t descriptor, Where where) {
   constexpr uint64_t kSwizzle128 = 1;
@@ -101,6 +134,9 @@ void warpgroup_multiply(const WarpgroupProduct& product, Where where) {
           if (other.a != first.a || other.b != first.b)
             fail(kOp, "the lanes of a warp differ in their operands", Where::current());
         }
+        const int warp = thread_rank() / 32;
+        if (!asked[warp / 4].agrees(warp % 4, {first.a, first.b, first.columns}))
+          fail(kOp, "the warps of a warpgroup differ in their operands", Where::current());
       },
       false, where);
   products.ask(product);
@@ -135,12 +171,17 @@ void warpgroup_commit() {
   products.commit();
 }
 void warpgroup_wait(unsigned groups) { products.wait(groups, multiply); }
-void reset_warpgroup_products() { products.forget(); }
+void reset_warpgroup_products() {
+  products.forget();
+  for (Asked& warpgroup : asked) warpgroup.begin();
+}
 
 void check_no_warpgroup_products() {
   set_fenced(thread_rank(), false);
   if (!products.is_empty())
     fail(kOp, "the thread returns with products that it never waited for", Where::current());
+  if (thread_rank() % 32 == 0 && !asked[thread_rank() / 128].end())
+    fail(kOp, "a warp has asked for fewer products than others of its warpgroup", Where::current());
 }
 
 }  // namespace moerl::simt

@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/process/unique_fd.h"
+#include "tests/testing/sanitized.h"
 
 namespace moerl {
 namespace {
@@ -126,6 +127,7 @@ TEST(RunProcessTest, StopsWhenCancelled) {
 }
 
 TEST(RunProcessTest, NamesTheProgramThatCannotStart) {
+  if (!testing::kVforkSharesMemory) GTEST_SKIP() << "vfork is a fork here";
   try {
     run_process({.program = "/nonexistent/program"}, "", {});
     FAIL() << "expected IoError";
