@@ -101,7 +101,7 @@ struct Engine::Impl {
   /// Of a plan that was launched: fetches what was drawn, once the next step is on its way if that
   /// can be known already.
   void finish_launched();
-  /// Nobody is left whom a step on its way could serve.
+  /// Forgets a step on its way that could serve nobody, if nobody is left.
   void drop_launched();
   void append_tokens(const StepPlan& plan, const Tensor& logits);
   void append_token(Sequence& sequence, int32_t token, float log_prob,
@@ -158,6 +158,7 @@ void Engine::Impl::check_accepts(const GenerateRequest& request) const {
 }
 
 bool Engine::Impl::take_inbox() {
+  drop_launched();
   std::vector<std::unique_ptr<Job>> arrived;
   std::vector<uint64_t> gone;
   bool stop;
@@ -180,7 +181,6 @@ bool Engine::Impl::take_inbox() {
   for (uint64_t id : gone)
     if (const auto it = jobs.find(id); it != jobs.end())
       end_job(*it->second, std::make_exception_ptr(Cancelled("the request was cancelled")));
-  drop_launched();
   publish();
   return !scheduler.idle();
 }
@@ -443,7 +443,6 @@ bool Engine::step() {
   } catch (...) {
     impl_->end_all_jobs(std::current_exception());
   }
-  impl_->drop_launched();
   impl_->publish();
   return true;
 }

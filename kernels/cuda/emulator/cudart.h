@@ -129,12 +129,6 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  // Those of an earlier record that nobody waited for are still to be looked at.
-  for (moerl::simt::Transfer& transfer : std::exchange(moerl::simt::transfers, {}))
-    event->push_back(std::move(transfer));
-  return cudaSuccess;
-}
 inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   cudaError_t result = cudaSuccess;
   for (const moerl::simt::Transfer& transfer : std::exchange(*event, {})) {
@@ -144,6 +138,12 @@ inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     else if (std::memcmp(transfer.host, bytes.data(), bytes.size()) != 0)
       result = cudaErrorHostWroteTooEarly;
   }
+  return result;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  // Whoever records it again has had no need to wait.
+  const cudaError_t result = cudaEventSynchronize(event);
+  *event = std::exchange(moerl::simt::transfers, {});
   return result;
 }
 

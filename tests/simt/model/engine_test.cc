@@ -138,6 +138,34 @@ TEST_P(EngineOnDeviceTest, CancelledRequestsLeaveNothingBehind) {
   }
 }
 
+// The step behind the one that fails is on its way by then, and fails like it.
+TEST_P(EngineOnDeviceTest, AfterAnErrorTheNextRequestIsServed) {
+  const CompletionMap expected = run(*device_, eager(tiny_engine_config()), request());
+  GenerateRequest endless = request(2, 2, 200);
+  endless.sampling.stop_token_ids.clear();
+  Engine engine(device_->model, tiny_engine_config(), device_->ctx);
+  std::string error;
+  engine.submit(endless, {.on_done = [&](std::exception_ptr e) {
+                  error = error_text<NumericalError>([&] { std::rethrow_exception(e); });
+                }});
+  for (int i = 0; i < 5; ++i) engine.step();
+  Tensor& embedding = device_->model.parameters()[0]->value;
+  const Tensor weights = embedding.to(Device::kCpu).clone();
+  std::vector<float> nan(static_cast<size_t>(weights.numel()),
+                         std::numeric_limits<float>::quiet_NaN());
+  embedding.copy_from_host(nan.data());
+  device_->model.pack(device_->ctx);
+  while (engine.step()) {
+  }
+  EXPECT_NE(error.find("has no distribution"), std::string::npos) << error;
+  expect_empty(engine);
+  engine.with_exclusive_weights([&] {
+    embedding.copy_from(weights);
+    device_->model.pack(device_->ctx);
+  });
+  expect_same_bits(generate(engine, request()), expected);
+}
+
 // Whoever looks at the tokens says when it is enough: the step behind is on its way by then.
 TEST_P(EngineOnDeviceTest, CompletionsEndWithTheTokenThatTheirCallerStopsAt) {
   const GenerateRequest wanted = request(2, 3, 20);
