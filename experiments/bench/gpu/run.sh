@@ -2,8 +2,8 @@
 # Checks and measures the CUDA backend on a machine with a GPU, in bounded steps, the most telling
 # first; each writes at once, so that a kill loses only what was under way (of the benchmark, what is left).
 #   experiments/bench/gpu/run.sh BUILD OUTPUT [SECONDS]
-# BUILD holds moerl_test_cuda, moerl_bench_gpu, moerl and libmoerl_cublaslt.so side by side (built here or
-# carried, with the libraries that they name in BUILD/lib); OUTPUT gets log.txt, steps.txt, the raw figures and
+# BUILD holds moerl_test_cuda, moerl_bench_gpu, moerl, libmoerl_cublaslt.so and libmoerl_nccl.so side by side (built
+# here or carried, with the libraries that they name in BUILD/lib); OUTPUT gets log.txt, steps.txt, the raw figures and
 # report.md. Exits with 1, naming the steps, if any failed. compute-sanitizer is left out where there is
 # none; without PyTorch its step fails and its columns stay empty.
 set -uo pipefail
