@@ -14,6 +14,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "tests/testing/sanitized.h"
+
 extern "C" char** environ;
 
 namespace moerl::testing {
@@ -143,6 +145,7 @@ Outcome run_program(const std::filesystem::path& program, const Arguments& argum
                     const Environment& environment, const std::string& input,
                     std::chrono::milliseconds deadline) {
   ChildProcess child(program, arguments, environment, input);
+  if (kIsSanitized) deadline *= 5;
   if (!child.ends_within(deadline)) {
     child.kill();
     ADD_FAILURE() << program << " did not end within " << deadline.count() << " ms; it wrote\n"

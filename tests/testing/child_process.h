@@ -81,8 +81,8 @@ struct Outcome {
   std::string out, err;
 };
 
-/// Runs a program to its end; one that takes longer than the deadline is killed, and the test
-/// fails.
+/// Runs a program to its end; one that takes longer than the deadline (under a sanitizer five times
+/// as long) is killed, and the test fails.
 Outcome run_program(const std::filesystem::path& program, const Arguments& arguments,
                     const Environment& environment = {}, const std::string& input = {},
                     std::chrono::milliseconds deadline = std::chrono::seconds(120));
