@@ -26,7 +26,8 @@ class DecodeBatch {
   ///   -1: known. Empty: all are.
   void fill(const ForwardBatch& batch, std::span<const kernels::SampleParams> params,
             std::span<const int32_t> sources, int64_t rows);
-  /// Puts the tokens of rows with a source in their place.
+  /// Asks the device to put the tokens of rows with a source in their place.
+  /// @param draws  of the step before, [.., kTokenDrawWords] i32, as sample_token leaves them.
   void take_tokens(ExecContext& ctx, const Tensor& draws, int64_t rows);
 
   // The first `rows` rows of what fill() has put there, or will.

@@ -66,6 +66,15 @@ SchedulerConfig scheduler_config(const Transformer& model, const EngineConfig& c
   return {num_blocks, config.max_num_seqs, config.max_batched_tokens};
 }
 
+/// Whether somebody wants to look at the logits once the tokens are drawn; the next step overwrites
+/// them.
+bool wants_logits(const StepPlan& plan) {
+  return std::any_of(plan.samples.begin(), plan.samples.end(), [](const ScheduledSample& s) {
+    return s.sequence &&
+           static_cast<const Job*>(s.sequence->group->owner)->request.num_top_log_probs > 0;
+  });
+}
+
 }  // namespace
 
 struct Engine::Impl {
@@ -96,8 +105,7 @@ struct Engine::Impl {
   Tensor sampled_logits(const StepPlan& plan, const Tensor& hidden);
   /// Draws the plan's samples; returns their logits.
   Tensor draw(const StepPlan& plan);
-  void launch(const StepPlan& plan);
-  bool wants_logits(const StepPlan& plan) const;
+  void launch(const StepPlan& plan);  // by a graph
   /// Of a plan that was launched: fetches what was drawn, once the next step is on its way if that
   /// can be known already.
   void finish_launched();
@@ -244,13 +252,6 @@ void Engine::Impl::launch(const StepPlan& plan) {
   set_params(plan);
   graphs->launch(batch, params, plan.sources);
   scheduler.commit();
-}
-
-bool Engine::Impl::wants_logits(const StepPlan& plan) const {
-  return std::any_of(plan.samples.begin(), plan.samples.end(), [](const ScheduledSample& s) {
-    return s.sequence &&
-           static_cast<const Job*>(s.sequence->group->owner)->request.num_top_log_probs > 0;
-  });
 }
 
 void Engine::Impl::finish_launched() {

@@ -345,6 +345,19 @@ TEST_F(SchedulerAheadTest, WhereABlockIsLackingItWaits) {
   EXPECT_EQ(ahead(), nullptr);
 }
 
+TEST_F(SchedulerAheadTest, BehindAPreemptionItWaits) {
+  start(5, 20, {100, 100});
+  Scheduler& scheduler = engine_->scheduler();
+  while (scheduler.num_preemptions() == 0) {
+    const StepPlan& plan = scheduler.schedule();
+    scheduler.commit();
+    if (scheduler.num_preemptions() > 0) break;
+    for (const ScheduledSample& sample : plan.samples) sample.sequence->tokens.push_back(2);
+  }
+  EXPECT_EQ(scheduler.running().size(), 1u);
+  EXPECT_EQ(scheduler.schedule_ahead(), nullptr);
+}
+
 TEST_F(SchedulerAheadTest, MostStepsAreMadeAhead) {
   const int steps = engine_->run();
   EXPECT_GT(engine_->num_steps_ahead(), steps - 3);

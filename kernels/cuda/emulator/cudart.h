@@ -37,6 +37,11 @@ struct Transfer {
   void* host;
   std::string bytes;  ///< of the device
   bool to_host;
+
+  /// Whether what is copied from is no longer what it was.
+  bool source_has_changed() const {
+    return !to_host && std::memcmp(host, bytes.data(), bytes.size()) != 0;
+  }
 };
 /// Of this thread, behind the last event.
 inline thread_local std::vector<Transfer> transfers;
@@ -132,17 +137,17 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
 inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   cudaError_t result = cudaSuccess;
   for (const moerl::simt::Transfer& transfer : std::exchange(*event, {})) {
-    const std::string& bytes = transfer.bytes;
     if (transfer.to_host)
-      std::memcpy(transfer.host, bytes.data(), bytes.size());
-    else if (std::memcmp(transfer.host, bytes.data(), bytes.size()) != 0)
+      std::memcpy(transfer.host, transfer.bytes.data(), transfer.bytes.size());
+    else if (transfer.source_has_changed())
       result = cudaErrorHostWroteTooEarly;
   }
   return result;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  // Whoever records it again has had no need to wait.
-  const cudaError_t result = cudaEventSynchronize(event);
+  cudaError_t result = cudaSuccess;
+  for (const moerl::simt::Transfer& transfer : *event)  // that nobody has waited for
+    if (transfer.source_has_changed()) result = cudaErrorHostWroteTooEarly;
   *event = std::exchange(moerl::simt::transfers, {});
   return result;
 }
